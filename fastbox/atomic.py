@@ -1,0 +1,45 @@
+"""Whole-file writes: a reader sees the old content or the new, also after kill -9 or power loss."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+    """Write ``data`` to ``path`` by temporary file, fsync and rename.
+
+    Args:
+        sync: fsync file and directory; False where the content need not survive a power loss.
+
+    Raises:
+        OSError: nothing was changed, the temporary file is gone.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory or ".", f".{name}.{os.getpid()}-{os.urandom(4).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if sync:
+        sync_directory(directory or ".")
+
+
+def sync_directory(path: str) -> None:
+    """fsync a directory, so that renames in it survive a power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,127 @@
+"""What a user asks of a container: the typed form of ``run``'s and ``create``'s flags.
+
+Nothing here touches the disk, except that it is stored with the container (``container.json``).
+Units: memory and sizes in bytes, CPU in nano-CPUs (1e9 = one core), times in seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One ``-v``/``--mount``/``--tmpfs``.
+
+    Attributes:
+        type: ``"bind"``, ``"volume"`` or ``"tmpfs"``.
+        source: absolute host path (bind), volume name (volume; empty = anonymous), unused (tmpfs).
+        target: absolute path in the container.
+        read_only: recursively read-only (mount_setattr AT_RECURSIVE, Linux 5.12).
+        create_source: make a missing bind source as a root-owned directory (``-v`` does).
+        propagation: ``"rprivate"``, ``"private"``, ``"rshared"``, ``"shared"``, ``"rslave"``,
+            ``"slave"``.
+        recursive: bind the source's submounts too.
+        no_copy: do not fill a new volume with the image's content at the target.
+        tmpfs_size: bytes, 0 = kernel default; tmpfs_mode: e.g. 0o1777.
+        options: further tmpfs options of ``--tmpfs /x:exec,uid=1`` as a list.
+    """
+
+    type: str
+    target: str
+    source: str = ""
+    read_only: bool = False
+    create_source: bool = False
+    propagation: str = "rprivate"
+    recursive: bool = True
+    no_copy: bool = False
+    tmpfs_size: int = 0
+    tmpfs_mode: int = 0o1777
+    options: list[str] = []
+    labels: dict[str, str] = {}
+
+
+class Device(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One ``--device HOST[:CONTAINER[:rwm]]``."""
+
+    host: str
+    container: str
+    permissions: str = "rwm"
+
+
+class Ulimit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One ``--ulimit NAME=SOFT[:HARD]``; -1 is unlimited. name is lower case (``"nofile"``)."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class RestartPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """``--restart``: ``"no"``, ``"on-failure"``, ``"always"`` or ``"unless-stopped"``."""
+
+    name: str = "no"
+    max_retries: int = 0
+
+
+class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Everything that can be asked of a container. Only ``image`` is required.
+
+    Attributes:
+        command: replaces the image's CMD; None keeps it.
+        entrypoint: replaces the image's ENTRYPOINT (and drops its CMD); None keeps it, [] resets.
+        env: ``"NAME=value"`` entries, applied over the image's.
+        user: ``"name|uid[:group|gid]"``; None = the image's USER.
+        stop_signal: name or number, None = the image's, else SIGTERM.
+        stop_timeout: seconds before SIGKILL; None = 10, -1 = never.
+        memory_swap: memory + swap in bytes, -1 unlimited, 0 = twice the memory.
+        pids_limit: 0 = unset, -1 = unlimited.
+        seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
+        network: ``"none"`` or ``"host"``.
+        log_driver: ``"cri"`` or ``"none"``.
+        log_max_size: bytes per log file, -1 unlimited; log_max_file: how many files are kept.
+    """
+
+    image: str
+    command: list[str] | None = None
+    entrypoint: list[str] | None = None
+    name: str | None = None
+    env: list[str] = []
+    workdir: str | None = None
+    user: str | None = None
+    group_add: list[str] = []
+    hostname: str | None = None
+    domainname: str | None = None
+    add_hosts: list[str] = []
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    interactive: bool = False
+    tty: bool = False
+    auto_remove: bool = False
+    init: bool = False
+    read_only: bool = False
+    mounts: list[Mount] = []
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    ulimits: list[Ulimit] = []
+    memory: int = 0
+    memory_swap: int = 0
+    memory_reservation: int = 0
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids_limit: int = 0
+    oom_score_adj: int = 0
+    shm_size: int = 64 * 1024 * 1024
+    cap_add: list[str] = []
+    cap_drop: list[str] = []
+    no_new_privileges: bool = False
+    seccomp: str | None = None
+    privileged: bool = False
+    devices: list[Device] = []
+    sysctls: dict[str, str] = {}
+    network: str = "none"
+    restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    log_driver: str = "cri"
+    log_max_size: int = 20 * 1024 * 1024
+    log_max_file: int = 5

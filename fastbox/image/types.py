@@ -1,0 +1,67 @@
+"""What the image verbs return."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Image(msgspec.Struct, kw_only=True):
+    """One image of the store.
+
+    Attributes:
+        id: ``sha256:…`` of the config (what Docker calls the image id).
+        names: canonical tagged names (``docker.io/library/redis:latest``), may be empty (dangling).
+        repo_digests: ``docker.io/library/redis@sha256:…`` of manifest or index as pulled.
+        manifest_digest: digest of the platform's manifest in the store.
+        created: RFC 3339 or ``""``.
+        size: bytes of all layers unpacked.
+        layers: diff ids, bottom first.
+        layer_blobs: digests of the blobs, bottom first.
+        config: the OCI image config as parsed JSON (checked for types).
+    """
+
+    id: str
+    names: list[str]
+    repo_digests: list[str]
+    manifest_digest: str
+    created: str
+    size: int
+    layers: list[str]
+    layer_blobs: list[str]
+    architecture: str
+    os: str
+    variant: str = ""
+    config: dict[str, object] = {}
+
+    @property
+    def short_id(self) -> str:
+        """12 hex digits."""
+        return self.id[7:19]
+
+
+class PullResult(msgspec.Struct, kw_only=True):
+    """``status`` is ``"downloaded"`` or ``"up-to-date"``; digest as the registry names it."""
+
+    image: Image
+    name: str
+    digest: str
+    status: str
+
+
+class Removed(msgspec.Struct, kw_only=True):
+    """One line of ``rmi``: kind ``"untagged"`` or ``"deleted"``, and what."""
+
+    kind: str
+    what: str
+
+
+class Volume(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A named or anonymous volume; ``mountpoint`` is the absolute path of its data."""
+
+    name: str
+    mountpoint: str
+    created: str
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    driver: str = "local"
+    anonymous: bool = False

@@ -1,0 +1,37 @@
+"""Advisory locks between fastbox processes: flock on a file or directory, freed by the kernel
+when the holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def lock(path: str, *, shared: bool = False, blocking: bool = True) -> Iterator[int]:
+    """Hold a lock on ``path`` (a directory, or a file that is created when missing).
+
+    Yields:
+        The locked descriptor.
+
+    Raises:
+        BlockingIOError: not blocking, and somebody else holds it.
+        FileNotFoundError: the object was removed while we waited for it.
+    """
+    if os.path.isdir(path):
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    else:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(fd, how if blocking else how | fcntl.LOCK_NB)
+        # The path may have been removed or replaced between open and lock.
+        mine, there = os.fstat(fd), os.stat(path)
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+            raise FileNotFoundError(2, "removed while waiting for its lock", path)
+        yield fd
+    finally:
+        os.close(fd)
