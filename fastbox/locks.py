@@ -10,8 +10,13 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def lock(path: str, *, shared: bool = False, blocking: bool = True) -> Iterator[int]:
-    """Hold a lock on ``path`` (a directory, or a file that is created when missing).
+def lock(
+    path: str, *, shared: bool = False, blocking: bool = True, create: bool = False
+) -> Iterator[int]:
+    """Hold a lock on ``path``: a directory or a file.
+
+    Args:
+        create: make the file when it is missing.
 
     Yields:
         The locked descriptor.
@@ -20,11 +25,8 @@ def lock(path: str, *, shared: bool = False, blocking: bool = True) -> Iterator[
         BlockingIOError: not blocking, and somebody else holds it.
         FileNotFoundError: the object was removed while we waited for it.
     """
-    if os.path.isdir(path):
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    else:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o600)
+    flags = (os.O_RDWR | os.O_CREAT) if create else os.O_RDONLY
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(fd, how if blocking else how | fcntl.LOCK_NB)
