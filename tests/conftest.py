@@ -1,0 +1,245 @@
+"""Fixtures: a store of one's own, the real command, real images, a real registry; and two rules:
+nothing is left behind by a test, and in CI nothing is skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.command import Command, docker_works, fastbox_program
+from tests.support.images import Templates, archive, changes
+from tests.support.leaks import LeakCheck
+from tests.support.registry import Registry
+
+if TYPE_CHECKING:
+    from fastbox.engine import Engine
+
+IMAGES = ("busybox", "debian", "redis")
+
+
+# ---- rules -----------------------------------------------------------------------------------
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """In CI a skipped test is a failed one, unless it is marked ``hardware``."""
+    report = yield
+    needless = not hasattr(report, "wasxfail") and item.get_closest_marker("hardware") is None
+    if report.skipped and needless and _in_ci():
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """In CI a module that skips itself is an error."""
+    report = yield
+    if report.skipped and _in_ci():
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"
+    return report
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``twin`` runs with fastbox, and with docker where a daemon answers."""
+    if "twin" in metafunc.fixturenames:
+        engines = ["fastbox", *(["docker"] if docker_works() else [])]
+        metafunc.parametrize("twin", engines, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]:
+    """Fails the test that leaves a mount, cgroup, process, descriptor, thread … behind."""
+    paths = [base]
+    if "tmp_path" in request.fixturenames:
+        paths.append(str(request.getfixturevalue("tmp_path")))
+    check = LeakCheck(paths)
+    yield check
+    left = check.leaks()
+    if left:
+        check.clean()
+    check.remove_cgroups()
+    if left and request.node.get_closest_marker("no_leak_check") is None:
+        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+# ---- places ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def session_base() -> Iterator[str]:
+    """A directory of this run. Its path is short: unix sockets below it have 108 bytes."""
+    path = tempfile.mkdtemp(prefix="fb-", dir="/tmp")
+    yield path
+    if not os.environ.get("FASTBOX_TEST_KEEP"):
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def base(session_base: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A directory of the test, removed after it (kept with FASTBOX_TEST_KEEP=1)."""
+    path = tempfile.mkdtemp(prefix="", dir=session_base)
+    yield path
+    if not os.environ.get("FASTBOX_TEST_KEEP"):
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def templates(session_base: str) -> Templates:
+    return Templates(session_base)
+
+
+@pytest.fixture
+def new_root(base: str, leak_check: LeakCheck) -> Iterator[Callable[[str], str]]:
+    """``new_root("other")``: a further store, watched and emptied like ``root``."""
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        path = os.path.join(base, name)
+        os.mkdir(path, 0o700)
+        leak_check.watch(path)
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        remove_containers(path, runtime_of(path))
+
+
+@pytest.fixture
+def root(
+    new_root: Callable[[str], str], templates: Templates, request: pytest.FixtureRequest
+) -> str:
+    """The test's data root. It holds the images whose fixtures the test asks for."""
+    path = new_root("root")
+    wanted = [name for name in IMAGES if f"{name}_image" in request.fixturenames]
+    if wanted:
+        templates.copy(wanted, path)
+    return path
+
+
+@pytest.fixture
+def runtime_dir(root: str) -> str:
+    path = runtime_of(root)
+    os.makedirs(path, 0o700, exist_ok=True)
+    return path
+
+
+def runtime_of(root: str) -> str:
+    """The runtime directory that goes with a test's root."""
+    return root + ".run"
+
+
+def remove_containers(root: str, runtime_dir: str) -> None:
+    """Remove, as a user would, what the test made; what remains then is a leak."""
+    directory = os.path.join(root, "containers")
+    if not os.path.isdir(directory) or not os.listdir(directory):
+        return
+    from fastbox.engine import Engine
+
+    engine = Engine(root, runtime_dir)
+    for container in engine.containers(all=True):
+        engine.remove(container.id, force=True, volumes=True)
+
+
+# ---- faces -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(root: str, runtime_dir: str) -> Engine:
+    """An Engine over the test's root."""
+    from fastbox.engine import Engine
+
+    return Engine(root, runtime_dir)
+
+
+@pytest.fixture
+def home(base: str) -> str:
+    """``$HOME`` of the commands: no credentials, no configuration."""
+    path = os.path.join(base, "home")
+    os.mkdir(path)
+    return path
+
+
+@pytest.fixture
+def cli(root: str, runtime_dir: str, home: str) -> Command:
+    """The installed ``fastbox`` on the test's root."""
+    argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
+    return Command(argv, home)
+
+
+@pytest.fixture
+def twin(request: pytest.FixtureRequest, home: str) -> Iterator[Command]:
+    """A command with ``busybox`` imported as ``fastbox-test/busybox``: fastbox, then docker."""
+    image = "fastbox-test/busybox"
+    options = [word for change in changes("busybox") for word in ("-c", change)]
+    if request.param == "fastbox":
+        cli: Command = request.getfixturevalue("cli")
+        cli.ok("import", *options, archive("busybox"), image)
+        yield cli
+        return
+    docker = Command(["docker"], home)
+    docker.ok("import", *options, archive("busybox"), image)
+    yield docker
+    for container in docker.ok("ps", "-aq", "--filter", f"ancestor={image}").split():
+        docker.ok("rm", "-fv", container)
+    docker.ok("rmi", "-f", image)
+
+
+# ---- images and registries -------------------------------------------------------------------
+
+
+@pytest.fixture
+def busybox_image(root: str) -> str:
+    """Name of an image with a static busybox: ``sh`` and some 270 applets; user app is 1000."""
+    return "busybox"
+
+
+@pytest.fixture
+def debian_image(root: str) -> str:
+    """Name of an image of Debian's essential packages."""
+    return "debian"
+
+
+@pytest.fixture
+def redis_image(root: str) -> str:
+    """Name of an image with Debian's redis-server and redis-cli."""
+    return "redis"
+
+
+@pytest.fixture(scope="session")
+def busybox_tar() -> str:
+    """Path of the busybox root filesystem's tar."""
+    return archive("busybox")
+
+
+@pytest.fixture(scope="session")
+def debian_tar() -> str:
+    """Path of a Debian root filesystem's tar."""
+    return archive("debian")
+
+
+@pytest.fixture(scope="session")
+def registry(session_base: str) -> Iterator[Registry]:
+    """A registry that asks for no credentials. Use a repository name of your own."""
+    server = Registry(os.path.join(session_base, "registry"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def auth_registry(session_base: str) -> Iterator[Registry]:
+    """A registry that wants basic authentication (``registry.auth``)."""
+    server = Registry(os.path.join(session_base, "auth-registry"), auth=True)
+    yield server
+    server.stop()

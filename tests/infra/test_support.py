@@ -1,0 +1,164 @@
+"""The test tools, tested: a leak check that finds nothing would make every test pass."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.command import Command
+from tests.support.images import archive
+from tests.support.leaks import LeakCheck, cgroup_parent
+from tests.support.registry import Registry, digest_of
+from tests.support.wait import wait_for
+
+
+@pytest.fixture
+def check(base: str) -> Iterator[LeakCheck]:
+    found = LeakCheck([base])
+    found.SETTLE = 0.05
+    found.watch(base + "/root")
+    yield found
+    found.SETTLE = 5.0
+    found.clean()
+
+
+def test_nothing_is_found_where_nothing_is_left(check: LeakCheck) -> None:
+    assert check.leaks() == []
+
+
+def test_descriptor(check: LeakCheck) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        assert [line for line in check.leaks() if line.startswith("descriptor")]
+    assert check.leaks() == []
+
+
+def test_thread(check: LeakCheck) -> None:
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait, name="lingering")
+    thread.start()
+    found = check.leaks()
+    event.set()
+    thread.join()
+    assert any("lingering" in line for line in found)
+
+
+def test_zombie_child(check: LeakCheck) -> None:
+    child = subprocess.Popen(["true"])
+    wait_for(lambda: " Z " in open_stat(child.pid), "the child to end")
+    found = check.leaks()
+    child.wait()
+    assert any(line.startswith(f"child {child.pid}") for line in found)
+    assert check.leaks() == []
+
+
+def open_stat(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read()
+
+
+def test_process_by_command_line(check: LeakCheck, base: str) -> None:
+    code = "import sys; sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", code, base + "/x"], stdin=subprocess.PIPE)
+    wait_for(lambda: base in command_line(child.pid), "exec")
+    found = check.leaks()
+    child.communicate()
+    assert any(line.startswith(f"process {child.pid}") for line in found)
+
+
+def command_line(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline") as file:
+        return file.read()
+
+
+def test_process_by_directory_and_clean(check: LeakCheck, base: str) -> None:
+    child = subprocess.Popen(["sleep", "1000"], cwd=base)
+    assert any(line.startswith(f"process {child.pid}") for line in check.leaks())
+    check.clean()
+    assert child.wait() == -9
+
+
+def test_mount_and_clean(check: LeakCheck, base: str) -> None:
+    os.mkdir(base + "/m")
+    subprocess.run(["mount", "-t", "tmpfs", "none", base + "/m"], check=True)
+    assert any(line.startswith(f"mount {base}/m") for line in check.leaks())
+    check.clean()
+    assert check.leaks() == []
+
+
+def test_cgroup_and_clean(check: LeakCheck, base: str) -> None:
+    point = next(m[0] for m in check.cgroup_mounts)
+    parent = f"{point}/{cgroup_parent(base + '/root')}"
+    os.makedirs(parent)
+    assert check.leaks() == []  # an empty parent may stay
+    os.mkdir(parent + "/container")
+    assert check.leaks() == [f"cgroup {parent}/container"]
+    check.clean()
+    check.remove_cgroups()
+    assert not os.path.exists(parent)
+
+
+def test_a_leak_fails_the_test(base: str) -> None:
+    """The autouse fixture, in a pytest of its own."""
+    path = os.path.join(os.path.dirname(__file__), "leaking_case.py")
+    done = run_pytest(path)
+    assert done.returncode == 1, done.stdout
+    assert "left behind:" in done.stdout and "descriptor" in done.stdout
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", "2 skipped"), ("true", "1 failed, 1 skipped")])
+def test_a_skip_fails_in_ci(ci: str, outcome: str) -> None:
+    path = os.path.join(os.path.dirname(__file__), "skipping_case.py")
+    done = run_pytest(path, CI=ci)
+    assert outcome in done.stdout or f"1 error, {outcome}" in done.stdout, done.stdout
+
+
+def run_pytest(path: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", path],
+        env={**os.environ, "FASTBOX_TEST_SETTLE": "0.1", **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_registry_serves_what_was_pushed(registry: Registry) -> None:
+    layer = b"\0" * 10240
+    image = registry.push("infra/pushed:1", [layer], config={"Cmd": ["x"]})
+    status, headers, data = registry.request("GET", "/v2/infra/pushed/manifests/1")
+    assert (status, digest_of(data)) == (200, image["digest"])
+    assert headers["docker-content-digest"] == image["digest"]
+
+
+def test_registry_with_credentials(auth_registry: Registry) -> None:
+    auth_registry.push("infra/private", [b"\0" * 1024])
+    credentials, auth_registry.auth = auth_registry.auth, None
+    try:
+        status, headers, _ = auth_registry.request("GET", "/v2/", check=False)
+    finally:
+        auth_registry.auth = credentials
+    assert status == 401
+    assert headers["www-authenticate"].startswith("Basic realm=")
+
+
+def test_busybox_archive_is_a_root_filesystem() -> None:
+    with tarfile.open(archive("busybox")) as tar:
+        names = tar.getnames()
+        assert tar.getmember("bin/busybox").mode == 0o755
+        assert tar.getmember("tmp").mode == 0o1777
+    assert {"bin/sh", "bin/ls", "etc/passwd"} <= set(names)
+
+
+def test_command_reports_status_and_streams(home: str) -> None:
+    sh = Command(["sh", "-c"], home)
+    result = sh("cat; echo err >&2; exit 3", input="in")
+    assert (result.code, result.out, result.err) == (3, "in", "err\n")
+    assert sh.ok("echo $HOME") == home
+    assert sh.fails(7, "echo no >&2; exit 7") == "no\n"
