@@ -32,7 +32,10 @@ NEEDS: dict[str, dict[str, list[str]]] = {
 # Native programs, one static binary each: name -> patterns of C files below fastbox/_core.
 # A program whose first pattern has no files is not part of this tree.
 PROGRAMS: dict[str, list[str]] = {
-    "fastbox-monitor": ["monitor/*.c"],
+    "fastbox-monitor": [
+        "monitor/*.c",
+        *(f"launch/{part}.c" for part in ("context", "paths", "ops", "users", "finish")),
+    ],
 }
 
 C_FLAGS = ["-std=gnu11", "-Wall", "-Wno-unused-function", "-fvisibility=hidden", "-D_GNU_SOURCE"]

@@ -1,0 +1,146 @@
+/* The launch plan: a flat, position-independent buffer that says everything a new process in a
+ * container needs, with nothing left to decide. It is built by fastbox/container/plan.py, replayed
+ * by this directory's executor, either in a vfork-like child of the engine (start) or in the static
+ * helper (exec into a running container). Native byte order; offsets count from the buffer's start,
+ * 0 meaning "none".
+ */
+#ifndef FASTBOX_PLAN_H
+#define FASTBOX_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FB_PLAN_MAGIC 0x31424246u /* "FBB1" */
+#define FB_MAX_GROUPS 1024
+#define FB_MAX_SLOTS 1024
+
+enum fb_op_kind {
+  FB_OP_CGROUP_JOIN = 1, /* a: a v1 cgroup.procs file */
+  FB_OP_UNSHARE,         /* x: CLONE_NEW* */
+  FB_OP_PROPAGATION,     /* x: MS_* for "/" */
+  FB_OP_OVERLAY,         /* a: directory that lowerdir= is relative to, b: target, c: options */
+  FB_OP_TREE,            /* slot: detached copy of a; x/y: MOUNT_ATTR set/clear, z: propagation */
+  FB_OP_PIVOT,           /* a: new root */
+  FB_OP_FSMOUNT,         /* a: type, b: target, c: "k=v,k=v", x: MOUNT_ATTR_* */
+  FB_OP_ATTACH,          /* slot onto b */
+  FB_OP_MKNOD,           /* a: path, x: mode, y: dev, z: uid << 32 | gid */
+  FB_OP_SYMLINK,         /* a: content, b: path */
+  FB_OP_MASK,            /* a: path */
+  FB_OP_READONLY,        /* a: path */
+  FB_OP_SYSCTL,          /* a: path below /proc/sys, b: value */
+  FB_OP_LOOPBACK,        /* bring lo up */
+  FB_OP_HOSTNAME,        /* a */
+  FB_OP_DOMAINNAME,      /* a */
+  FB_OP_MKDIR,           /* a: path, made with its parents inside the root */
+  FB_OP_ROOT_READONLY,
+  FB_OP_PROC_WRITE, /* a: path below /proc, b: value */
+  FB_OP_RLIMIT,     /* x: resource, y: soft, z: hard */
+};
+
+/* Steps that are not operations of the list; reported like them. */
+enum fb_step {
+  FB_STEP_NONE = 0,
+  FB_STEP_CLONE = 100,
+  FB_STEP_USER,
+  FB_STEP_GROUP,
+  FB_STEP_STDIO,
+  FB_STEP_KEYRING,
+  FB_STEP_CWD,
+  FB_STEP_CAPS,
+  FB_STEP_SETID,
+  FB_STEP_SECCOMP,
+  FB_STEP_EXEC,
+  FB_STEP_MONITOR,
+  FB_STEP_SETNS,
+  FB_STEP_PLAN,
+  FB_STEP_TTY,
+};
+
+enum fb_op_flag {
+  FB_F_DIR = 1,       /* target is a directory (created when missing) */
+  FB_F_FILE = 2,      /* target is a file (created when missing) */
+  FB_F_NOFOLLOW = 4,  /* target must not be a symlink */
+  FB_F_RECURSIVE = 8, /* TREE: with submounts */
+  FB_F_USER = 16,     /* a mount the user asked for: never on or below /proc, but lxcfs's files */
+  FB_F_OPTIONAL = 32, /* failure is not an error (a kernel without that feature) */
+};
+
+enum fb_plan_flag {
+  FB_P_NO_NEW_PRIVS = 1,
+  FB_P_KEYRING = 2,    /* join a new session keyring */
+  FB_P_SET_HOME = 4,   /* add HOME from the passwd file */
+  FB_P_INIT = 8,       /* exec init_fd with argv; init runs the command */
+  FB_P_USER_NAME = 16, /* user is a name to be looked up */
+  FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
+  FB_P_ALL_CAPS_USER = 64, /* keep capabilities although the user is not root (exec --privileged) */
+  FB_P_DETACH = 128,       /* exec: nobody waits */
+};
+
+struct fb_op {
+  uint16_t kind, flags;
+  uint32_t slot;
+  uint32_t a, b, c, reserved;
+  uint64_t x, y, z;
+};
+
+struct fb_group { /* a supplementary group that was asked for */
+  uint32_t name; /* offset, or 0: gid */
+  uint32_t gid;
+};
+
+struct fb_plan {
+  uint32_t magic, size;
+  uint32_t nops, ops;
+  uint32_t argc, argv; /* array of offsets */
+  uint32_t envc, envp;
+  uint32_t cwd;
+  uint32_t user_name, group_name;
+  uint32_t uid, gid;
+  uint32_t ngroups, groups;
+  uint32_t flags;
+  uint32_t umask;
+  uint32_t nslots;
+  uint32_t seccomp, seccomp_count; /* struct sock_filter[] */
+  uint64_t namespaces;             /* CLONE_NEW* of the clone, or of setns */
+  uint64_t cap_bounding, cap_effective, cap_permitted, cap_inheritable, cap_ambient;
+};
+
+/* What a child that failed says; end-of-file without a record means that exec happened. */
+struct fb_error {
+  uint32_t step;  /* enum fb_op_kind or fb_step */
+  int32_t index;  /* of the operation, or -1 */
+  int32_t error;  /* errno */
+  uint32_t where; /* which system call within the step, for the engine's authors */
+};
+
+/* A plan made ready before the clone: pointers resolved, nothing left to allocate. */
+struct fb_context {
+  const struct fb_plan *plan;
+  const struct fb_op *ops;
+  char **argv;
+  char **envp; /* one spare slot for HOME */
+  uint32_t envc;
+  int *slots;
+  int stdio[3];
+  int init_fd;
+  int error_fd;
+};
+
+/* Check a buffer and resolve it. `memory` must hold fb_context_size() bytes.
+ * Returns 0, or -1 with errno EINVAL when the buffer is not a well-formed plan. */
+size_t fb_context_size(const void *buffer, size_t length);
+int fb_context_init(struct fb_context *context, const void *buffer, size_t length, void *memory);
+
+static inline const char *fb_string(const struct fb_plan *plan, uint32_t offset) {
+  return offset ? (const char *)plan + offset : NULL;
+}
+
+/* Replay the operations of the list; returns 0, or -1 with *error filled. Async-signal-safe. */
+int fb_run_ops(struct fb_context *context, struct fb_error *error);
+/* From a prepared root to exec: user, stdio, cwd, capabilities, seccomp. Returns only on error. */
+void fb_finish(struct fb_context *context, struct fb_error *error);
+/* Write the record and end the process. */
+void fb_report(int fd, const struct fb_error *error) __attribute__((noreturn));
+
+#endif

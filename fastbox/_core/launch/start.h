@@ -1,0 +1,48 @@
+/* Starting a container's init and its monitor from a threaded process. */
+#ifndef FASTBOX_START_H
+#define FASTBOX_START_H
+
+#include "plan.h"
+#include "sys.h"
+
+/* Descriptors that the monitor finds at fixed numbers; -1 where there is none. */
+enum fb_monitor_fd {
+  FB_FD_PIDFD = 3,   /* of init */
+  FB_FD_OUT,         /* read ends of the container's output */
+  FB_FD_ERR,
+  FB_FD_DIR,         /* the container's directory: log, exit record */
+  FB_FD_RUN_DIR,     /* the container's runtime directory: state.json */
+  FB_FD_READY,       /* one byte is written when state.json stands */
+  FB_FD_STATUS,      /* the exit record is written here too */
+  FB_FD_CLIENT_OUT,  /* an attached client's streams */
+  FB_FD_CLIENT_ERR,
+  FB_FD_STDIN,       /* write end of the container's stdin, kept open */
+  FB_FD_END,
+};
+
+struct fb_start {
+  struct fb_context *context;
+  int cgroup_fd; /* -1: none */
+  const char *monitor_path;
+  char **monitor_argv; /* argv[1] is overwritten with init's pid: room for 16 bytes */
+  char **monitor_envp;
+  int fds[FB_FD_END]; /* all >= FB_FD_END */
+  /* results */
+  struct fb_error error;
+  pid_t pid;         /* init */
+  pid_t monitor_pid;
+  int pidfd;         /* scratch */
+};
+
+/* Blocks, without touching the heap or the GIL, until init has exec'ed and the monitor runs, or
+ * either failed. Returns 0, or -1 with start->error. */
+int fb_start(struct fb_start *start);
+
+/* Run the static helper `helper_fd` in mode "enter" with the context's standard streams: the plan
+ * is read from plan_fd, errors are written to error_fd. Returns the child's pid or -1 (errno). */
+pid_t fb_spawn_helper(int helper_fd, char **argv, char **envp, const int *fds, int nfds);
+
+/* clone3 with CLONE_VM | CLONE_VFORK semantics: fn(arg) runs in the child on this stack. */
+long fb_vclone(struct fb_clone_args *args, void (*fn)(void *), void *arg);
+
+#endif

@@ -1,0 +1,95 @@
+/* exec: a fresh tiny process joins a running container and becomes the command there. It runs from a
+ * sealed memfd and is not dumpable, so that nothing in the container can take hold of the engine's
+ * own binary or memory through it (CVE-2019-5736, CVE-2016-9962).
+ *
+ * fds: 0-2 the command's streams, 3 the plan (a memfd), 4 errors, 5 pidfd of the container's init,
+ * 6 the container's v2 cgroup directory, 7 --init binary (unused).
+ * argv: 0 "fastbox-enter", then cgroup.procs files of the container's v1 cgroups.
+ * Exits with the command's status; detached, at once. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../launch/plan.h"
+#include "../launch/sys.h"
+#include "monitor.h"
+
+#define FD_PLAN 3
+#define FD_ERROR 4
+#define FD_INIT 5
+#define FD_CGROUP 6
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+static void die(int step, int where) {
+  struct fb_error error = {(uint32_t)step, -1, errno, (uint32_t)where};
+  fb_report(FD_ERROR, &error);
+}
+
+static void load_plan(struct fb_context *context) {
+  struct stat status;
+  if (fstat(FD_PLAN, &status) < 0 || status.st_size <= 0 || status.st_size > (64 << 20))
+    die(FB_STEP_PLAN, 1);
+  size_t length = (size_t)status.st_size;
+  void *buffer = mmap(NULL, length, PROT_READ, MAP_PRIVATE, FD_PLAN, 0);
+  if (buffer == MAP_FAILED) die(FB_STEP_PLAN, 2);
+  void *memory = malloc(fb_context_size(buffer, length) + 1);
+  if (!memory || fb_context_init(context, buffer, length, memory) < 0) die(FB_STEP_PLAN, 3);
+}
+
+/* A plain clone into the container's cgroup: the child never runs outside of it. */
+static pid_t clone_into(int cgroup) {
+  struct fb_clone_args args;
+  memset(&args, 0, sizeof args);
+  args.exit_signal = SIGCHLD;
+  if (cgroup >= 0) {
+    args.flags = CLONE_INTO_CGROUP;
+    args.cgroup = (uint64_t)cgroup;
+  }
+  return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+static void run_command(struct fb_context *context, const int *procs, int nprocs) {
+  struct fb_error error = {0, -1, 0, 0};
+  for (int i = 0; i < nprocs; i++)
+    if (write(procs[i], "0", 1) != 1) die(FB_OP_CGROUP_JOIN, 2);
+  setsid();
+  for (int i = 0; i < 3; i++) context->stdio[i] = i;
+  if (fb_run_ops(context, &error) == 0) fb_finish(context, &error);
+  fb_report(FD_ERROR, &error);
+}
+
+int enter_main(int argc, char **argv, char **envp) {
+  struct fb_context context;
+  int procs[32], nprocs = 0;
+  (void)envp;
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  load_plan(&context);
+  for (int i = 3; i < 8; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
+  for (int i = 1; i < argc && nprocs < 32; i++) {
+    procs[nprocs] = open(argv[i], O_WRONLY | O_CLOEXEC);
+    if (procs[nprocs] < 0) die(FB_OP_CGROUP_JOIN, 1);
+    nprocs++;
+  }
+  if (setns(FD_INIT, (int)context.plan->namespaces) < 0) die(FB_STEP_SETNS, 1);
+  pid_t child = clone_into(fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP);
+  if (child < 0) die(FB_STEP_CLONE, 1);
+  if (child == 0) run_command(&context, procs, nprocs);
+  int detached = (context.plan->flags & FB_P_DETACH) != 0;
+  syscall(SYS_close_range, 3, ~0u, 0);
+  if (detached) return 0;
+  for (int i = 0; i < 3; i++) close(i);
+  int status;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) return 255;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}

@@ -1,0 +1,230 @@
+/* The monitor: parent of a container's init. It drains stdout and stderr to the log (and to an
+ * attached client), reaps init, and on exit goes in this order: drain the pipes, remove the cgroup,
+ * write the exit record, tell who waits, clean up (conmon's order). It is small on purpose: no heap,
+ * no libc stdio streams, one page or two of stack.
+ *
+ * argv: 0 "fastbox-monitor", 1 pid of init, 2 number of this run, 3 log max size, 4 log max files,
+ * 5 file with the count of OOM kills or "", 6 flags, then cgroup directories, then "--" and the
+ * command that cleans up. Flags: 'l' log, 'r' remove when the client that waits is gone,
+ * 'd' remove always.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../launch/start.h"
+#include "monitor.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#define READ_SIZE 65536
+#define DRAIN_MS 2000 /* after init's end somebody may still hold the pipe open */
+
+struct stream {
+  int fd;     /* read end of the container's stream, -1 at its end */
+  int client; /* where it goes too, -1: nowhere */
+  int client_is_pipe;
+  const char *name;
+  char *buffer; /* [start, end) waits for the client */
+  size_t start, end;
+};
+
+/* Twice a pipe's capacity: one read that a slow client has not taken, and what is left in the pipe
+ * when init has ended. Untouched pages cost nothing. */
+static char buffers[2][READ_SIZE * 3];
+
+static struct log log_file;
+static int logging;
+
+static void stream_init(struct stream *stream, int fd, int client, const char *name, char *buffer) {
+  struct stat status;
+  stream->fd = fcntl(fd, F_GETFD) < 0 ? -1 : fd;
+  stream->client = fcntl(client, F_GETFD) < 0 ? -1 : client;
+  stream->client_is_pipe =
+      stream->client >= 0 && fstat(client, &status) == 0 && !S_ISREG(status.st_mode);
+  stream->name = name;
+  stream->buffer = buffer;
+  stream->start = stream->end = 0;
+}
+
+static void drop_client(struct stream *stream) {
+  close(stream->client);
+  stream->client = -1;
+  stream->start = stream->end = 0;
+  /* The reader of the client's stream went away: let the container's writer know, as in a shell
+   * pipeline. */
+  if (stream->fd >= 0) close(stream->fd);
+  stream->fd = -1;
+}
+
+static void feed_client(struct stream *stream) {
+  size_t length = stream->end - stream->start;
+  /* poll promises room for PIPE_BUF bytes only; more could block and keep us from the log. */
+  if (stream->client_is_pipe && length > 4096) length = 4096;
+  ssize_t n = write(stream->client, stream->buffer + stream->start, length);
+  if (n < 0) {
+    if (errno != EINTR && errno != EAGAIN) drop_client(stream);
+    return;
+  }
+  stream->start += (size_t)n;
+  if (stream->start == stream->end) stream->start = stream->end = 0;
+}
+
+static void read_stream(struct stream *stream) {
+  char *at = stream->buffer + stream->end;
+  ssize_t n = read(stream->fd, at, READ_SIZE);
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (n <= 0) {
+    close(stream->fd);
+    stream->fd = -1;
+    return;
+  }
+  if (logging) log_write(&log_file, stream->name, at, (size_t)n);
+  if (stream->client >= 0) stream->end += (size_t)n;
+}
+
+static int may_read(const struct stream *stream, int exited) {
+  if (stream->fd < 0) return 0;
+  return exited ? stream->end + READ_SIZE <= sizeof buffers[0] : stream->end == 0;
+}
+
+static long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Until init has ended and its output is in the log. */
+static void pump(struct stream *streams, siginfo_t *info) {
+  long deadline = 0;
+  int exited = 0;
+  for (;;) {
+    struct pollfd polls[5];
+    struct stream *owner[5] = {0};
+    int count = 0;
+    if (!exited) polls[count++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
+    for (int i = 0; i < 2; i++) {
+      if (may_read(&streams[i], exited)) {
+        owner[count] = &streams[i];
+        polls[count++] = (struct pollfd){streams[i].fd, POLLIN, 0};
+      }
+      if (streams[i].end > 0) {
+        owner[count] = &streams[i];
+        polls[count++] = (struct pollfd){streams[i].client, POLLOUT, 0};
+      }
+    }
+    if (exited && streams[0].fd < 0 && streams[1].fd < 0) return;
+    int wait_ms = exited ? (int)(deadline - now_ms()) : -1;
+    if (exited && wait_ms <= 0) return;
+    if (poll(polls, (nfds_t)count, wait_ms) < 0) continue;
+    for (int i = 0; i < count; i++) {
+      if (!polls[i].revents) continue;
+      if (polls[i].fd == FB_FD_PIDFD) {
+        if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
+          exited = 1;
+          deadline = now_ms() + DRAIN_MS;
+        }
+      } else if (polls[i].events == POLLOUT) {
+        if (owner[i]->client >= 0) feed_client(owner[i]);
+      } else if (owner[i]->fd >= 0) {
+        read_stream(owner[i]);
+      }
+    }
+  }
+}
+
+/* What a slow client has not read yet; the log has it, the record is written, so it may take long. */
+static void flush_clients(struct stream *streams) {
+  for (int i = 0; i < 2; i++) {
+    while (streams[i].client >= 0 && streams[i].end > 0) {
+      struct pollfd one = {streams[i].client, POLLOUT, 0};
+      if (poll(&one, 1, -1) >= 0) feed_client(&streams[i]);
+    }
+    if (streams[i].client >= 0) close(streams[i].client);
+    streams[i].client = -1;
+  }
+}
+
+/* "oom_kill N" of memory.events (v2) or memory.oom_control (v1). */
+static int oom_kills(const char *path) {
+  char text[1024];
+  int fd = *path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  text[n] = 0;
+  for (char *line = text; line; line = strchr(line, '\n')) {
+    if (*line == '\n') line++;
+    if (strncmp(line, "oom_kill ", 9) == 0) return atoi(line + 9);
+  }
+  return 0;
+}
+
+static void remove_cgroups(char **directories) {
+  for (; *directories && strcmp(*directories, "--") != 0; directories++) {
+    /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
+     * next command. */
+    for (int tries = 0; tries < 50; tries++) {
+      if (rmdir(*directories) == 0 || errno != EBUSY) break;
+      struct timespec pause = {0, 2000000};
+      nanosleep(&pause, NULL);
+    }
+  }
+}
+
+static void ignore_signals(void) {
+  static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2,
+                                SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_IGN);
+}
+
+int monitor_main(int argc, char **argv, char **envp) {
+  struct stream streams[2];
+  siginfo_t info;
+  const char *flags = argv[6];
+  (void)argc;
+  ignore_signals();
+  prctl(PR_SET_NAME, "fastbox-monitor");
+  logging = strchr(flags, 'l') != NULL;
+  record_state(FB_FD_RUN_DIR, argv[2], (pid_t)atoi(argv[1]));
+  if (write(FB_FD_READY, "R", 1) < 0) errno = 0;
+  close(FB_FD_READY);
+  if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[3]), atoi(argv[4]));
+  stream_init(&streams[0], FB_FD_OUT, FB_FD_CLIENT_OUT, "stdout", buffers[0]);
+  stream_init(&streams[1], FB_FD_ERR, FB_FD_CLIENT_ERR, "stderr", buffers[1]);
+
+  memset(&info, 0, sizeof info);
+  pump(streams, &info);
+
+  struct exit_record record = {0};
+  record.signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
+  record.code = record.signal ? 128 + record.signal : info.si_status;
+  record.oom = oom_kills(argv[5]) > 0;
+  record.dropped = log_file.dropped;
+  remove_cgroups(argv + 7);
+  int status_fd = fcntl(FB_FD_STATUS, F_GETFD) < 0 ? -1 : FB_FD_STATUS;
+  record_exit(FB_FD_DIR, -1, argv[2], &record);
+  flush_clients(streams);
+  int alone = status_fd < 0;
+  if (status_fd >= 0 && record_exit(FB_FD_DIR, status_fd, argv[2], &record) < 0) alone = 1;
+  if (strchr(flags, 'd') || (alone && strchr(flags, 'r'))) {
+    char **command = argv + 7;
+    while (*command && strcmp(*command, "--") != 0) command++;
+    if (*command && command[1]) {
+      for (int fd = 3; fd < FB_FD_END; fd++) close(fd);
+      execve(command[1], command + 1, envp);
+    }
+  }
+  return 0;
+}

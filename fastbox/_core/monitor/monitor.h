@@ -1,0 +1,37 @@
+/* The native helper: one static binary with three modes, chosen by argv[0]. */
+#ifndef FASTBOX_MONITOR_H
+#define FASTBOX_MONITOR_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+int monitor_main(int argc, char **argv, char **envp); /* parent of a container's init */
+int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the container */
+int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
+
+/* log.c: the CRI log file. */
+struct log {
+  int directory; /* where container.log lives */
+  int fd;        /* -1: not logging */
+  int64_t size, max_size; /* bytes; max_size <= 0: no rotation */
+  int max_files;
+  uint64_t dropped; /* bytes that could not be written */
+};
+
+void log_open(struct log *log, int directory, int64_t max_size, int max_files);
+void log_write(struct log *log, const char *stream, const char *data, size_t length);
+
+/* record.c: small files written whole, and what they say. */
+void record_state(int directory, const char *run, pid_t pid);
+struct exit_record {
+  int code, signal, oom;
+  uint64_t dropped;
+};
+/* Writes the record to the file `exit` in `directory` and to status_fd (if >= 0).
+ * Returns 0, or -1 when nobody reads status_fd any more. */
+int record_exit(int directory, int status_fd, const char *run, const struct exit_record *record);
+uint64_t process_start_time(pid_t pid);
+/* "2026-01-02T03:04:05.123456789Z" into buffer[32]; returns its length. */
+int format_time(char *buffer);
+
+#endif
