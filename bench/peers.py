@@ -1,0 +1,147 @@
+"""The other sides of the comparison: the floor in bare C, crun, docker, GNU tar."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+import subprocess
+import time
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Floor:
+    """bench/floor.c: the kernel's own cost of a container.
+
+    Args:
+        layers: directory that holds the lower directories; lowers: their names, top first.
+        seccomp: a file of struct sock_filter, or None.
+    """
+
+    def __init__(
+        self, work: str, layers: str, lowers: list[str], args: list[str], seccomp: str | None
+    ) -> None:
+        self.program = compile_c(os.path.join(HERE, "floor.c"), "floor")
+        self.work = work
+        os.makedirs(work)
+        for name in ("hosts", "hostname", "resolv.conf"):
+            with open(os.path.join(work, name), "w"):
+                pass
+        self.argv = [self.program, "-l", layers, "-d", ":".join(lowers), "-w", work]
+        self.cgroup = unified_hierarchy()
+        if self.cgroup:
+            self.cgroup += f"/fastbox-floor-{os.getpid()}-{os.path.basename(work)}"
+            os.mkdir(self.cgroup)
+            self.argv += ["-c", self.cgroup]
+        if seccomp:
+            self.argv += ["-s", seccomp]
+        self.argv += args
+
+    def run(self) -> float:
+        """Seconds of one container, as measured inside (the helper's own start is not part)."""
+        done = subprocess.run(self.argv, stdout=subprocess.PIPE, check=True)
+        return int(done.stdout) / 1e9
+
+    def close(self) -> None:
+        if self.cgroup:
+            os.rmdir(self.cgroup)
+
+
+def compile_c(source: str, name: str) -> str:
+    """Build a C file with the system's compiler; its path, below bench/bin."""
+    target = os.path.join(HERE, "bin", name)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if not os.path.exists(target) or os.stat(target).st_mtime < os.stat(source).st_mtime:
+        subprocess.run(["cc", "-O2", "-o", target, source], check=True)
+    return target
+
+
+def unified_hierarchy() -> str:
+    """Where cgroup v2 is mounted, or ``""``."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            if tail.startswith("cgroup2 "):
+                return head.split(" ")[4]
+    return ""
+
+
+class Crun:
+    """``crun run`` of a bundle that was prepared from a fastbox container's own config.json.
+
+    crun gets its root filesystem ready made (fastbox's start makes an overlay as part of the
+    measured time), everything else is what fastbox gives its containers.
+    """
+
+    def __init__(self, work: str, rootfs: str, config: dict[str, Any], args: list[str]) -> None:
+        self.work = work
+        self.count = 0
+        os.makedirs(work)
+        self.cgroup = f"crun-bench-{os.getpid()}"
+        spec = copy.deepcopy(config)
+        spec["root"] = {"path": rootfs, "readonly": False}
+        spec["process"]["args"] = args
+        spec["process"]["terminal"] = False
+        spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/box"
+        spec.pop("hooks", None)
+        spec.pop("annotations", None)
+        with open(os.path.join(work, "config.json"), "w") as file:
+            json.dump(spec, file)
+        self.argv = ["crun", "--root", os.path.join(work, "state"), "--cgroup-manager=cgroupfs"]
+
+    def run(self) -> float:
+        self.count += 1
+        argv = [*self.argv, "run", "--bundle", self.work, f"bench{os.getpid()}x{self.count}"]
+        start = time.perf_counter()
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        taken = time.perf_counter() - start
+        if done.returncode:
+            raise RuntimeError(f"crun: {done.stderr.strip()}")
+        return taken
+
+    def close(self) -> None:
+        base = "/sys/fs/cgroup"
+        for name in [base, *(os.path.join(base, name) for name in os.listdir(base))]:
+            for directory, _, _ in os.walk(os.path.join(name, self.cgroup), topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+
+
+class Docker:
+    """docker, with an image made from the same archive."""
+
+    IMAGE = "fastbox-bench/busybox"
+
+    def __init__(self, archive: str, args: list[str]) -> None:
+        self.args = args
+        subprocess.run(["docker", "import", archive, self.IMAGE], check=True, capture_output=True)
+
+    def run(self) -> float:
+        start = time.perf_counter()
+        argv = ["docker", "run", "--rm", "--network", "none", self.IMAGE, *self.args]
+        subprocess.run(argv, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        subprocess.run(["docker", "rmi", "-f", self.IMAGE], check=True, capture_output=True)
+
+
+def absent() -> dict[str, str]:
+    """Peers that cannot run here: name -> why."""
+    missing = {}
+    if not shutil.which("crun"):
+        missing["crun"] = "not installed"
+    if not shutil.which("docker"):
+        missing["docker"] = "not installed"
+    else:
+        done = subprocess.run(["docker", "version"], capture_output=True, text=True)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no daemon"]
+            missing["docker"] = lines[-1]
+    if not shutil.which("tar"):
+        missing["tar"] = "not installed"
+    return missing

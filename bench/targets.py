@@ -1,0 +1,90 @@
+"""What is promised, in terms of the suite's own measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """``subject`` against ``against`` (both case names), by their medians.
+
+    Attributes:
+        how: ``"ratio"`` (subject / against), ``"over"`` (subject - against, milliseconds) or
+            ``"value"`` (the subject's own number, in ``unit``).
+        limit: what it must not exceed; None where the comparison is for information.
+    """
+
+    subject: str
+    against: str
+    how: str
+    limit: float | None
+    unit: str = ""
+
+
+TARGETS = [
+    Target("launch[library]", "launch[floor]", "ratio", 1.5),
+    Target("launch[library]", "launch[floor+seccomp]", "ratio", None),
+    Target("launch[library]", "launch[crun]", "ratio", 0.7),
+    Target("launch[cli]", "", "value", 100, "ms"),
+    Target("launch[cli]", "launch[crun]", "ratio", None),
+    Target("launch[cli]", "launch[docker]", "ratio", 100 / 350),
+    Target("extract[gzip]", "extract[tar xzf]", "ratio", 0.6),
+    Target("extract[plain]", "extract[tar xf]", "ratio", 1.0),
+    Target("extract[zstd]", "extract[tar --zstd]", "ratio", None),
+    Target("import[import fastbox]", "import[python]", "over", 10, "ms"),
+    Target("import[fastbox --help]", "import[python]", "over", 60, "ms"),
+    Target("ps[cli]", "ps[docker]", "ratio", None),
+    Target("memory[idle container]", "", "value", 300, "KiB"),
+    Target("memory[extraction]", "", "value", 64, "MiB"),
+]
+
+
+class Outcome(NamedTuple):
+    """A target with its figure; ``figure`` is None where a side of it was not measured."""
+
+    target: Target
+    figure: float | None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the promise holds; None where there is none, or no figure."""
+        if self.figure is None or self.target.limit is None:
+            return None
+        return self.figure <= self.target.limit
+
+
+def outcomes(medians: dict[str, float], values: dict[str, float]) -> Iterator[Outcome]:
+    """Judge each target.
+
+    Args:
+        medians: case name -> seconds.
+        values: case name -> number in the target's unit, for what is not a time.
+    """
+    for target in TARGETS:
+        subject, against = medians.get(target.subject), medians.get(target.against)
+        figure = None
+        if target.how == "value":
+            figure = values.get(target.subject)
+            if figure is None and subject is not None:
+                figure = subject * 1000
+        elif subject is not None and against:
+            figure = subject / against if target.how == "ratio" else (subject - against) * 1000
+        yield Outcome(target, figure)
+
+
+def table(found: list[Outcome]) -> list[str]:
+    """One line for each outcome, in columns."""
+    lines = []
+    for target, figure in found:
+        what = {
+            "ratio": f"{target.subject} / {target.against}",
+            "over": f"{target.subject} - {target.against}",
+            "value": target.subject,
+        }[target.how]
+        number = "not measured" if figure is None else f"{figure:.2f} {target.unit}".rstrip()
+        limit = "" if target.limit is None else f"<= {target.limit:.3g} {target.unit}".rstrip()
+        met = Outcome(target, figure).met
+        verdict = {True: "ok", False: "MISSED", None: ""}[met]
+        lines.append(f"{what:<52} {number:>14}  {limit:<12} {verdict}".rstrip())
+    return lines

@@ -1,0 +1,41 @@
+"""A container from nothing to removed: ``true`` in busybox, without a network, on a warm store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.conftest import House
+from bench.race import race, report, timed
+
+CONTESTANTS = ["floor", "floor+seccomp", "library", "cli", "crun", "docker"]
+
+
+@pytest.fixture(scope="module")
+def launches(house: House, rounds: int) -> dict[str, list[float]]:
+    def library() -> None:
+        container = house.engine.create(house.config)
+        house.engine.start(container.id)
+        assert house.engine.wait(container.id) == 0
+        house.engine.remove(container.id)
+
+    def cli() -> None:
+        house.cli.ok("run", "--rm", "--network", "none", "busybox", "true")
+
+    contestants = {
+        "floor": house.floors[0].run,
+        "floor+seccomp": house.floors[1].run,
+        "library": timed(library),
+        "cli": timed(cli),
+    }
+    if house.crun:
+        contestants["crun"] = house.crun.run
+    if house.docker:
+        contestants["docker"] = house.docker.run
+    return race(contestants, rounds)
+
+
+@pytest.mark.benchmark(group="launch")
+def test_launch(contestant: str, launches: dict[str, list[float]], benchmark: Any) -> None:
+    report(benchmark, launches[contestant])
