@@ -312,9 +312,8 @@ class _Assembler:
 
     def assemble(self) -> bytes:
         out = bytearray()
-        for at, (op, dst, src, offset, imm, target) in enumerate(self._code):
-            if target:
-                offset = self._labels[target] - at - 1
+        for at, (op, dst, src, distance, imm, target) in enumerate(self._code):
+            offset = self._labels[target] - at - 1 if target else distance
             # struct bpf_insn: the two registers are bit fields, in the byte order of the machine
             registers = dst | src << 4 if sys.byteorder == "little" else dst << 4 | src
             out += struct.pack("=BBhi", op, registers, offset, imm)

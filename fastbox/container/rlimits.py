@@ -91,7 +91,9 @@ def check(limit: Ulimit) -> None:
         )
 
 
-def resolve(limits: Iterable[Ulimit], *, can_raise: bool | None = None) -> list[tuple[int, int, int]]:
+def resolve(
+    limits: Iterable[Ulimit], *, can_raise: bool | None = None
+) -> list[tuple[int, int, int]]:
     """What to give prlimit(2): (resource number, soft, hard), unlimited as 2**64-1.
 
     The last entry of a name counts.
