@@ -9,7 +9,6 @@
  * FILTER is a file of struct sock_filter. The names of the lower directories are relative to
  * LAYERS_DIR, top first. CGROUP_PARENT is a directory of the cgroup v2 hierarchy.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>

@@ -56,7 +56,7 @@ def compile_c(source: str, name: str) -> str:
     target = os.path.join(HERE, "bin", name)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if not os.path.exists(target) or os.stat(target).st_mtime < os.stat(source).st_mtime:
-        subprocess.run(["cc", "-O2", "-o", target, source], check=True)
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", target, source], check=True)
     return target
 
 

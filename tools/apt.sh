@@ -31,7 +31,11 @@ if [ ! -e "$policy" ]; then
     $sudo chmod 755 "$policy"
     ours=yes
 fi
-cleanup() { [ -z "$ours" ] || $sudo rm -f "$policy"; }
+log=$(mktemp)
+cleanup() {
+    [ -z "$ours" ] || $sudo rm -f "$policy"
+    rm -f "$log"
+}
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
@@ -40,9 +44,8 @@ install() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 }
 # The lists may be old or absent: try with them, then with new ones.
-if ! install >/dev/null 2>&1; then
-    $sudo apt-get update -q
-    install
+if ! install >"$log" 2>&1; then
+    { $sudo apt-get update -q && install; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 fi
 for package in $missing; do
     case $package in
