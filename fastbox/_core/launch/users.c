@@ -202,6 +202,7 @@ static int resolve_groups(const struct fb_plan *plan, struct fb_user *user, stru
     }
   }
   add_group(user, user->gid);
+  error->step = FB_STEP_NONE;
   return 0;
 }
 

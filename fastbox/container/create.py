@@ -1,0 +1,170 @@
+"""Making a container: everything that is on disk before it first starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import orjson
+
+from .. import atomic
+from .._core import launch as core
+from ..errors import InvalidArgument, StoreError
+from ..locks import lock
+from . import cgroups, etc_files, init_layer, mounts, names, process, spec
+from .config import ContainerConfig
+from .merge import merge
+from .record import Container, ContainerRecord, ContainerState
+
+if TYPE_CHECKING:
+    from ..image.types import Image
+    from ..volume.store import VolumeStore
+    from .store import ContainerStore
+
+
+def timestamp() -> str:
+    """Now, RFC 3339 with nanoseconds, UTC."""
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+
+
+def create(
+    store: ContainerStore,
+    config: ContainerConfig,
+    image: Image,
+    image_name: str,
+    layers: list[str],
+    layers_dir: str,
+    volumes: VolumeStore,
+    cgroup_parent: str,
+) -> Container:
+    """Create a container; on any error nothing of it is left.
+
+    Args:
+        layers: directory names of the image's layers below ``layers_dir``, top first.
+
+    Raises:
+        FastboxError
+    """
+    _check(config)
+    store.prepare()
+    container_id = names.new_id()
+    with contextlib.ExitStack() as undo:
+        directory = store.directory(container_id)
+        _make(directory)
+        undo.callback(store.discard, container_id, None)
+        # Held until it exists: a sweep by another process leaves it alone.
+        with lock(directory):
+            name = store.reserve_name(config.name, container_id)
+            undo.callback(store.release_name, name, container_id)
+            image_config = image.config.get("config") or {}
+            assert isinstance(image_config, dict)
+            record = merge(container_id, name, timestamp(), config, image_config)
+            record.image_name = image_name
+            record.image_id = image.id
+            record.manifest_digest = image.manifest_digest
+            record.layers = layers
+            record.cgroup_path = f"{cgroup_parent}/{container_id}"
+            _check_record(record)
+            record.mounts = _mounts(store, record, layers_dir, volumes, undo)
+            _write_files(store, record)
+            undo.pop_all()
+    return Container(record=record, state=ContainerState(), directory=directory)
+
+
+def _check(config: ContainerConfig) -> None:
+    if config.hostname is not None:
+        etc_files.check_hostname(config.hostname)
+    if config.domainname is not None:
+        etc_files.check_hostname(config.domainname, "domainname")
+    if config.auto_remove and config.restart.name != "no":
+        raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
+    if config.log_driver not in ("cri", "none"):
+        raise InvalidArgument(
+            f"logger: no log driver named '{config.log_driver}' is registered",
+            hint="use --log-driver cri or none",
+        )
+
+
+def _check_record(record: ContainerRecord) -> None:
+    spec.check_supported(record)
+    process.signal_number(record.stop_signal)
+    cgroups.validate(cgroups.Resources.from_config(record.config), cgroups.detect())
+
+
+def _make(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o700)
+        os.mkdir(f"{directory}/upper", 0o755)
+        os.mkdir(f"{directory}/work", 0o700)
+    except OSError as error:
+        raise StoreError(
+            f"creating the container failed: mkdir {directory}: {(error.strerror or '').lower()}"
+        ) from error
+
+
+def _mounts(
+    store: ContainerStore,
+    record: ContainerRecord,
+    layers_dir: str,
+    volumes: VolumeStore,
+    undo: contextlib.ExitStack,
+) -> list[mounts.MountPoint]:
+    if not record.config.mounts and not record.image_volumes:
+        return []
+    with contextlib.ExitStack() as views:
+        root: list[int] = []
+
+        def image_root() -> int:
+            if not root:
+                root.append(view(store, record, layers_dir))
+                views.callback(os.close, root[0])
+            return root[0]
+
+        return mounts.resolve(
+            record.config,
+            record.image_volumes,
+            volumes,
+            image_root,
+            lambda name: undo.callback(volumes.remove, name),
+        )
+
+
+def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int:
+    """Descriptor of the merged, read-only root of a container's image. The caller closes it."""
+    target = f"{store.runtime}/rootfs"
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    init_layer.ensure(layers_dir)
+    lower = ":".join([init_layer.NAME, *record.layers])
+    return core.overlay_view(layers_dir, target, f"lowerdir={lower}")
+
+
+def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
+    directory = store.directory(record.id)
+    durable = not record.config.auto_remove
+    config_json = spec.build(
+        record,
+        rootfs=f"{directory}/rootfs",
+        directory=directory,
+        cgroup_path=record.cgroup_path,
+    )
+    try:
+        etc_files.write(directory, record)
+        atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=durable)
+        store.save_record(record, sync=durable)
+    except OSError as error:
+        raise StoreError(
+            f"creating the container failed: writing to {directory}: "
+            f"{(error.strerror or '').lower()}",
+            hint="free some space" if error.errno == 28 else None,
+        ) from error
+    if durable:
+        atomic.sync_directory(store.containers)
+
+
+def copy_config(config: ContainerConfig) -> ContainerConfig:
+    """A deep copy: a config given by a library user is theirs."""
+    return msgspec.convert(msgspec.to_builtins(config), ContainerConfig)

@@ -1,0 +1,155 @@
+"""Another process in a running container, through a fresh tiny helper that joins it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from .._core import launch as core
+from ..errors import Conflict, InvalidArgument, NotRunning
+from . import capabilities, launch, process
+from .flatten import NAMESPACES, Plan, finish
+from .plan import PlanBuilder
+from .record import Container, Status
+
+if TYPE_CHECKING:
+    from .cgroups import Cgroup
+    from .store import ContainerStore
+
+_ERROR = struct.Struct("=IiiI")
+
+
+class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of ``exec``; None keeps the container's own."""
+
+    args: list[str]
+    env: Iterable[str] = ()
+    workdir: str | None = None
+    user: str | None = None
+    privileged: bool = False
+    detach: bool = False
+
+
+def check(container: Container, request: ExecRequest) -> None:
+    """Raise what Docker raises before an exec is tried."""
+    if container.state.status is Status.PAUSED:
+        raise Conflict(
+            f"Container {container.name} is paused, unpause the container before exec"
+        )
+    if not container.state.status.is_up:
+        raise NotRunning(f"container {container.id} is not running")
+    if not request.args or any("\0" in word for word in request.args):
+        raise InvalidArgument("no exec command specified")
+    if request.workdir is not None and not request.workdir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{request.workdir}' is invalid, it needs to be an absolute path"
+        )
+
+
+def run(
+    store: ContainerStore,
+    container: Container,
+    request: ExecRequest,
+    cgroup: Cgroup,
+    seccomp: bytes,
+    streams: launch.Streams,
+) -> int:
+    """Run it; its exit status (0 when detached).
+
+    Raises:
+        LaunchError: it could not be started (``run_exit_code`` 126 or 127).
+    """
+    check(container, request)
+    state = container.state
+    pidfd = process.open_pidfd(state.pid, state.pid_starttime)
+    if pidfd is None:
+        raise NotRunning(f"container {container.id} is not running")
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, pidfd)
+        plan = _plan(store, container, request, seccomp)
+        plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
+        stack.callback(os.close, plan_fd)
+        os.write(plan_fd, plan.data)
+        cgroup_fd = -1
+        if cgroup.v2_dir is not None:
+            cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, cgroup_fd)
+        error_read, error_write = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, error_read)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        stack.callback(os.close, null)
+        wanted = [streams.stdin, streams.stdout, streams.stderr]
+        try:
+            pid = core.spawn_helper(
+                launch.sealed_helper(),
+                [b"fastbox-enter", *_procs(cgroup)],
+                [
+                    *(null if fd is None else fd for fd in wanted),
+                    plan_fd,
+                    error_write,
+                    pidfd,
+                    cgroup_fd,
+                ],
+            )
+        finally:
+            os.close(error_write)
+        record = os.read(error_read, _ERROR.size)
+        status: int = core.wait_helper(pid)
+        if len(record) == _ERROR.size:
+            error = core.StepError(*_ERROR.unpack(record))
+            user = container.record.user if request.user is None else request.user
+            raise launch.describe(error, plan, request.args, user) from error
+        return status
+
+
+def _procs(cgroup: Cgroup) -> list[bytes]:
+    return [os.fsencode(f"{path}/cgroup.procs") for path in cgroup.v1_dirs.values()]
+
+
+def _plan(
+    store: ContainerStore, container: Container, request: ExecRequest, seccomp: bytes
+) -> Plan:
+    record = container.record
+    with open(f"{store.directory(record.id)}/config.json", "rb") as file:
+        spec: dict[str, Any] = orjson.loads(file.read())
+    process_spec: dict[str, Any] = dict(spec["process"])
+    process_spec["args"] = request.args
+    process_spec["env"] = _environment(record.env, request.env)
+    process_spec["cwd"] = request.workdir or record.workdir
+    flags = core.P_DETACH if request.detach else 0
+    if request.privileged:
+        caps = capabilities.resolve(privileged=True)
+        process_spec["capabilities"] = {"bounding": caps, "effective": caps, "permitted": caps}
+        seccomp = b""
+        flags |= core.P_ALL_CAPS_USER
+    kinds = [entry["type"] for entry in spec["linux"]["namespaces"]]
+    builder = PlanBuilder()
+    data = finish(
+        builder,
+        process_spec,
+        user=record.user if request.user is None else request.user,
+        group_add=record.config.group_add,
+        namespaces=sum(NAMESPACES[kind] for kind in kinds),
+        seccomp=seccomp,
+        flags=flags,
+    )
+    return Plan(data, builder.descriptions)
+
+
+def _environment(own: list[str], asked: Iterable[str]) -> list[str]:
+    merged: dict[str, str] = {entry.partition("=")[0]: entry for entry in own}
+    for entry in asked:
+        key, equals, _ = entry.partition("=")
+        if not key or "\0" in entry:
+            raise InvalidArgument(f"invalid environment variable: {entry!r}")
+        if equals:
+            merged[key] = entry
+        else:
+            merged.pop(key, None)
+    return list(merged.values())

@@ -1,0 +1,320 @@
+"""From an OCI runtime configuration to a launch plan: every path and number resolved."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+import msgspec
+
+from .._core import launch as core
+from ..errors import InvalidArgument, Unsupported
+from . import capabilities, rlimits, users
+from .plan import PlanBuilder
+
+NAMESPACES = {
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
+_ATTRIBUTES = {
+    "ro": 0x1,
+    "nosuid": 0x2,
+    "nodev": 0x4,
+    "noexec": 0x8,
+    "noatime": 0x10,
+    "strictatime": 0x20,
+    "nodiratime": 0x80,
+}
+_CLEARED = {"rw": 0x1, "suid": 0x2, "dev": 0x4, "exec": 0x8, "relatime": 0x70}
+_PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
+_ATIME_MASK = 0x70
+_MS_REC, _MS_SLAVE = 1 << 14, 1 << 19
+_CGROUP2 = "cgroup2"
+
+
+class CgroupView(msgspec.Struct, frozen=True):
+    """What a plan needs to know of a container's cgroup.
+
+    Attributes:
+        procs: ``cgroup.procs`` files of v1 hierarchies to join, in order.
+        v1_mounts: (name below /sys/fs/cgroup, directory on the host) of the v1 groups to show.
+        v2: whether there is a v2 cgroup.
+    """
+
+    procs: list[str]
+    v1_mounts: list[tuple[str, str]]
+    v2: bool
+
+
+class Overlay(msgspec.Struct, frozen=True):
+    """The root filesystem: ``options`` for overlayfs, lowerdirs relative to ``directory``; mounted
+    on ``target``, an empty directory, in the container's own mount namespace."""
+
+    directory: str
+    target: str
+    options: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The plan's bytes, and for messages what each operation is about."""
+
+    data: bytes
+    descriptions: list[str]
+
+
+def flatten(
+    spec: dict[str, Any],
+    overlay: Overlay,
+    cgroup: CgroupView,
+    *,
+    seccomp: bytes,
+    group_add: list[str],
+    init: bool,
+) -> Plan:
+    """The plan for a container's init."""
+    builder = PlanBuilder()
+    linux = spec["linux"]
+    kinds = {entry["type"] for entry in linux["namespaces"]}
+    for path in cgroup.procs:
+        builder.op(core.OP_CGROUP_JOIN, path)
+    # Not with the clone: a cgroup namespace's root is where its maker is.
+    builder.op(core.OP_UNSHARE, x=NAMESPACES["cgroup"])
+    attach = _detached_trees(builder, spec["mounts"])
+    cgroup_slots = _cgroup_trees(builder, spec["mounts"], cgroup)
+    builder.op(core.OP_PROPAGATION, x=_MS_REC | _MS_SLAVE)
+    builder.op(core.OP_OVERLAY, overlay.directory, overlay.target, overlay.options)
+    builder.op(core.OP_PIVOT, overlay.target)
+    if "network" in kinds:
+        builder.op(core.OP_LOOPBACK)
+    builder.op(core.OP_HOSTNAME, spec["hostname"])
+    if spec.get("domainname"):
+        builder.op(core.OP_DOMAINNAME, spec["domainname"])
+    _mount_all(builder, spec, attach, cgroup, cgroup_slots)
+    for name, value in linux["sysctl"].items():
+        builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)
+    if spec["process"].get("oomScoreAdj") is not None:
+        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
+    for path in linux.get("maskedPaths") or []:
+        builder.op(core.OP_MASK, path)
+    for path in linux.get("readonlyPaths") or []:
+        builder.op(core.OP_READONLY, path)
+    if spec["process"]["cwd"] != "/":
+        builder.op(core.OP_MKDIR, spec["process"]["cwd"])
+    if spec["root"]["readonly"]:
+        builder.op(core.OP_ROOT_READONLY)
+    namespaces = sum(NAMESPACES[kind] for kind in kinds if kind != "cgroup")
+    data = finish(
+        builder,
+        spec["process"],
+        user=spec["annotations"]["dev.fastbox.user"],
+        group_add=group_add,
+        namespaces=namespaces,
+        seccomp=seccomp,
+        flags=core.P_KEYRING | (core.P_INIT if init else 0),
+    )
+    return Plan(data, builder.descriptions)
+
+
+def finish(
+    builder: PlanBuilder,
+    process: dict[str, Any],
+    *,
+    user: str,
+    group_add: list[str],
+    namespaces: int,
+    seccomp: bytes,
+    flags: int,
+) -> bytes:
+    """The plan's last part, from an OCI ``process``: the same for a container's init and for a
+    process that joins it."""
+    for limit in process.get("rlimits") or []:
+        number = rlimits.NUMBERS[limit["type"].removeprefix("RLIMIT_").lower()]
+        builder.op(
+            core.OP_RLIMIT, limit["type"].lower(), x=number, y=limit["soft"], z=limit["hard"]
+        )
+    spec_user = users.parse(user)
+    if spec_user.uid is None:
+        flags |= core.P_USER_NAME
+    if spec_user.has_group:
+        flags |= core.P_GROUP
+    if process.get("noNewPrivileges"):
+        flags |= core.P_NO_NEW_PRIVS
+    caps = process["capabilities"]
+    masks = [
+        capabilities.to_mask(caps.get(kind) or [])
+        for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
+    ]
+    argv = process["args"]
+    if flags & core.P_INIT:
+        argv = ["fastbox-init", "--", *argv]
+    return builder.build(
+        argv=argv,
+        env=process["env"],
+        cwd=process["cwd"],
+        uid=spec_user.uid or 0,
+        gid=spec_user.gid or 0,
+        user_name=spec_user.user_name,
+        group_name=spec_user.group_name,
+        groups=[users.parse_group(group) for group in group_add],
+        flags=flags | core.P_SET_HOME,
+        umask=process["user"].get("umask", 0o022),
+        namespaces=namespaces,
+        seccomp=seccomp,
+        capabilities=masks,
+    )
+
+
+def _attributes(options: list[str]) -> tuple[int, int, list[str]]:
+    """(attributes to set, to clear, what is left)."""
+    set_, clear, rest = 0, 0, []
+    for option in options:
+        if option in _ATTRIBUTES:
+            set_ |= _ATTRIBUTES[option]
+        elif option in _CLEARED:
+            clear |= _CLEARED[option]
+        else:
+            rest.append(option)
+    return set_, clear, rest
+
+
+def _is_bind(mount: dict[str, Any]) -> bool:
+    options = mount["options"]
+    return "bind" in options or "rbind" in options
+
+
+def _detached_trees(builder: PlanBuilder, mounts: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Copy the sources of all binds while the host's tree is still there, and before its
+    propagation changes, so that rshared ones stay peers. destination -> (slot, DIR or FILE)."""
+    attach: dict[str, tuple[int, int]] = {}
+    for mount in mounts:
+        if not _is_bind(mount):
+            continue
+        set_, clear, rest = _attributes(mount["options"])
+        propagation = 0
+        for word in rest:
+            plain = word.removeprefix("r") if word not in _PROPAGATION else word
+            propagation |= _PROPAGATION.get(plain, 0)
+        flags = core.F_RECURSIVE if "rbind" in rest else 0
+        slot = builder.new_slot()
+        if set_ & _ATIME_MASK:
+            clear |= _ATIME_MASK  # the kernel wants the whole field replaced
+        builder.op(
+            core.OP_TREE, mount["source"], flags=flags, slot=slot, x=set_, y=clear, z=propagation
+        )
+        attach[mount["destination"]] = slot, _kind_of(mount["source"])
+    return attach
+
+
+def _kind_of(source: str) -> int:
+    try:
+        mode = os.stat(source).st_mode
+    except OSError as error:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {source}'
+        ) from error
+    return core.F_DIR if stat.S_ISDIR(mode) else core.F_FILE
+
+
+def _mount_all(
+    builder: PlanBuilder,
+    spec: dict[str, Any],
+    attach: dict[str, tuple[int, int]],
+    cgroup: CgroupView,
+    cgroup_slots: dict[str, int],
+) -> None:
+    for mount in spec["mounts"]:
+        destination = mount["destination"]
+        if destination in attach:
+            slot, kind = attach[destination]
+            builder.op(
+                core.OP_ATTACH, b=destination, slot=slot, flags=kind | core.F_USER
+            )
+        elif mount["type"] == "cgroup":
+            _mount_cgroup(builder, mount, cgroup, cgroup_slots)
+        else:
+            _mount_filesystem(builder, mount)
+        if destination == "/dev" and mount["type"] == "tmpfs":
+            _make_devices(builder, spec["linux"]["devices"])
+
+
+# Their targets are in the read-only top layer of every image; a symlink there was put by somebody.
+_FIXED = ("/proc", "/sys", "/dev")
+
+
+def _mount_filesystem(builder: PlanBuilder, mount: dict[str, Any]) -> None:
+    set_, clear, rest = _attributes(mount["options"])
+    flags = core.F_DIR
+    if mount["destination"] in _FIXED:
+        flags |= core.F_NOFOLLOW
+    else:
+        flags |= core.F_USER
+    builder.op(
+        core.OP_FSMOUNT,
+        mount["type"],
+        mount["destination"],
+        ",".join(rest),
+        flags=flags,
+        x=set_ & ~clear,
+    )
+
+
+def _cgroup_trees(
+    builder: PlanBuilder, mounts: list[dict[str, Any]], cgroup: CgroupView
+) -> dict[str, int]:
+    """Copies of the container's own v1 groups: name -> slot."""
+    slots: dict[str, int] = {}
+    for mount in mounts:
+        if mount["type"] == "cgroup":
+            set_, _, _ = _attributes(mount["options"])
+            for name, directory in cgroup.v1_mounts:
+                slots[name] = builder.new_slot()
+                builder.op(
+                    core.OP_TREE, directory, slot=slots[name], x=set_, z=_PROPAGATION["private"]
+                )
+    return slots
+
+
+def _mount_cgroup(
+    builder: PlanBuilder, mount: dict[str, Any], cgroup: CgroupView, slots: dict[str, int]
+) -> None:
+    """The container's own part of each hierarchy that it is in."""
+    destination = mount["destination"]
+    set_, _, _ = _attributes(mount["options"])
+    if not slots:
+        if cgroup.v2:
+            builder.op(core.OP_FSMOUNT, _CGROUP2, destination, flags=core.F_DIR, x=set_)
+        return
+    builder.op(core.OP_FSMOUNT, "tmpfs", destination, "mode=755", flags=core.F_DIR, x=set_ & ~0x1)
+    for name, slot in slots.items():
+        builder.op(core.OP_ATTACH, b=f"{destination}/{name}", slot=slot, flags=core.F_DIR)
+    if cgroup.v2:
+        builder.op(core.OP_FSMOUNT, _CGROUP2, f"{destination}/unified", flags=core.F_DIR, x=set_)
+    if set_ & 0x1:
+        builder.op(core.OP_READONLY, destination)
+
+
+def _make_devices(builder: PlanBuilder, devices: list[dict[str, Any]]) -> None:
+    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    for device in devices:
+        if device["type"] not in kinds:
+            raise Unsupported(f"device {device['path']}: unknown type {device['type']!r}")
+        mode = kinds[device["type"]] | (device.get("fileMode") or 0o666)
+        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        owner = (device.get("uid") or 0) << 32 | (device.get("gid") or 0)
+        builder.op(core.OP_MKNOD, device["path"], x=mode, y=number, z=owner)
+    links = [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+        ("pts/ptmx", "/dev/ptmx"),
+        ("/proc/kcore", "/dev/core"),
+    ]
+    for content, path in links:
+        builder.op(core.OP_SYMLINK, content, path)

@@ -1,0 +1,325 @@
+"""Starting a container: cgroup, plan, descriptors, and what went wrong in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import _core
+from .._core import launch as core
+from ..errors import FastboxError, LaunchError
+from . import init_layer
+from .flatten import CgroupView, Overlay, Plan, flatten
+from .record import ContainerRecord
+
+if TYPE_CHECKING:
+    from .cgroups import Cgroup
+    from .store import ContainerStore
+
+HELPER = os.path.join(os.path.dirname(os.path.abspath(_core.__file__)), "fastbox-monitor")
+
+_STEPS = {
+    core.OP_CGROUP_JOIN: "joining cgroup",
+    core.OP_UNSHARE: "unsharing the cgroup namespace",
+    core.OP_PROPAGATION: "changing mount propagation",
+    core.OP_OVERLAY: "mounting the root filesystem",
+    core.OP_TREE: "opening mount source",
+    core.OP_PIVOT: "pivot_root",
+    core.OP_FSMOUNT: "mounting",
+    core.OP_ATTACH: "mounting",
+    core.OP_MKNOD: "making device",
+    core.OP_SYMLINK: "making symlink",
+    core.OP_MASK: "masking",
+    core.OP_READONLY: "making read-only",
+    core.OP_SYSCTL: "setting sysctl",
+    core.OP_LOOPBACK: "bringing up the loopback interface",
+    core.OP_HOSTNAME: "setting the hostname",
+    core.OP_DOMAINNAME: "setting the domain name",
+    core.OP_MKDIR: "making the working directory",
+    core.OP_ROOT_READONLY: "making the root filesystem read-only",
+    core.OP_PROC_WRITE: "writing to /proc",
+    core.OP_RLIMIT: "setting resource limit",
+    core.STEP_CLONE: "creating namespaces",
+    core.STEP_STDIO: "setting up standard streams",
+    core.STEP_KEYRING: "joining a session keyring",
+    core.STEP_CAPS: "setting capabilities",
+    core.STEP_SETID: "changing user",
+    core.STEP_SECCOMP: "loading the seccomp filter",
+    core.STEP_MONITOR: "starting the monitor",
+    core.STEP_SETNS: "joining the container's namespaces",
+    core.STEP_PLAN: "reading the launch plan",
+}
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """Descriptors of an attached client; None is nothing (stdin: end of file)."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+
+
+class Started(msgspec.Struct):
+    """A started container. ``status_fd`` (attached only) gives the exit record; the caller closes
+    it."""
+
+    pid: int
+    monitor_pid: int
+    status_fd: int = -1
+
+
+def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> Overlay:
+    """The container's root filesystem, as a mount that happens in its own mount namespace.
+
+    Names are relative to the layers' directory, so that 125 layers fit into the one page that
+    mount(2) takes.
+    """
+    target = f"{store.runtime}/rootfs"
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    init_layer.ensure(layers)
+    own = os.path.relpath(store.directory(record.id), layers)
+    options = f"lowerdir={lower_dirs(record)},upperdir={own}/upper,workdir={own}/work"
+    if record.config.auto_remove:
+        options += ",volatile"  # no fsync for what is thrown away (Linux 5.10)
+    return Overlay(layers, target, options)
+
+
+def lower_dirs(record: ContainerRecord) -> str:
+    """``lowerdir=`` of a container's image, the init layer on top."""
+    return ":".join([init_layer.NAME, *record.layers])
+
+
+def sealed_helper() -> int:
+    """Descriptor of a sealed copy of the helper: what a container sees of it as /proc/PID/exe can
+    not be written to, and is not the engine's file (CVE-2019-5736). One per process."""
+    global _sealed
+    if _sealed < 0:
+        import fcntl
+
+        with open(HELPER, "rb") as file:
+            data = file.read()
+        fd = os.memfd_create("fastbox-helper", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, data)
+        # F_ADD_SEALS: seal, shrink, grow, write
+        fcntl.fcntl(fd, 1033, 0x1 | 0x2 | 0x4 | 0x8)
+        _sealed = fd
+    return _sealed
+
+
+_sealed = -1
+
+
+def describe(error: core.StepError, plan: Plan | None, argv: list[str], user: str) -> LaunchError:
+    """The error that a failed step is, with Docker's wording where Docker has one."""
+    text = os.strerror(error.errno).lower()
+    about = ""
+    if plan is not None and 0 <= error.index < len(plan.descriptions):
+        about = plan.descriptions[error.index]
+    command = argv[0]
+    code, hint = 125, None
+    if error.step == core.STEP_EXEC:
+        code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+        if error.errno == errno.ENOENT and "/" not in command:
+            text = "executable file not found in $PATH"
+        elif error.errno == errno.ENOENT:
+            text = f"stat {command}: no such file or directory"
+            hint = "if the file is there, its interpreter is not"
+        message = f'exec: "{command}": {text}'
+    elif error.step == core.STEP_USER:
+        message = f"unable to find user {user.partition(':')[0]}: "
+        message += (
+            "no matching entries in passwd file"
+            if error.errno == errno.ENOENT
+            else f"reading /etc/passwd of the image: {text}"
+        )
+    elif error.step == core.STEP_GROUP:
+        message = f"unable to find group {user.partition(':')[2] or 'of --group-add'}: "
+        message += (
+            "no matching entries in group file"
+            if error.errno == errno.ENOENT
+            else f"reading /etc/group of the image: {text}"
+        )
+    elif error.step == core.STEP_CWD:
+        code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+        message = f"working directory: {text}"
+    elif error.errno == errno.EPERM and error.where == 9:
+        message = f"mounting {about}: it is inside /proc, where nothing may be mounted"
+    else:
+        message = f"{_STEPS.get(error.step, 'launching')}{' ' + about if about else ''}: {text}"
+        if error.errno == errno.EPERM:
+            hint = "the engine lacks a privilege for that; run it as root"
+        elif error.errno in (errno.ENOTDIR, errno.EISDIR) and error.step == core.OP_ATTACH:
+            code = 127
+            hint = (
+                "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
+                "specified host path exists and is the expected type"
+            )
+    return LaunchError(
+        f"unable to start container process: {message}",
+        errno=error.errno,
+        step=_STEPS.get(error.step, "exec" if error.step == core.STEP_EXEC else "user"),
+        path=about or None,
+        hint=hint,
+        run_exit_code=code,
+    )
+
+
+def make_plan(
+    spec: dict[str, Any],
+    record: ContainerRecord,
+    overlay: Overlay,
+    cgroup: Cgroup,
+    seccomp: bytes,
+) -> Plan:
+    """The launch plan of a container that is to start in ``cgroup``."""
+    view = CgroupView(
+        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
+        v1_mounts=list(cgroup.v1_dirs.items()),
+        v2=cgroup.v2_dir is not None,
+    )
+    return flatten(
+        spec,
+        overlay,
+        view,
+        seccomp=seccomp,
+        group_add=record.config.group_add,
+        init=record.config.init,
+    )
+
+
+def cleanup_command(root: str, runtime: str, container_id: str) -> list[str]:
+    """What the monitor runs to remove a container that nobody waits for."""
+    if not sys.executable:
+        return []
+    return [
+        sys.executable,
+        "-I",
+        "-m",
+        "fastbox",
+        "--root",
+        root,
+        "--runtime-dir",
+        runtime,
+        "container",
+        "cleanup",
+        container_id,
+    ]
+
+
+def start(
+    store: ContainerStore,
+    record: ContainerRecord,
+    plan: Plan,
+    cgroup: Cgroup,
+    *,
+    run: int,
+    cleanup: list[str],
+    streams: Streams | None,
+) -> Started:
+    """Launch init and monitor; returns when both run.
+
+    Args:
+        run: number of this start.
+        streams: an attached client's, or None when detached.
+
+    Raises:
+        LaunchError
+    """
+    with contextlib.ExitStack() as stack:
+
+        def own(fd: int) -> int:
+            stack.callback(os.close, fd)
+            return fd
+
+        def pipe() -> tuple[int, int]:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            return own(reader), own(writer)
+
+        out_read, out_write = pipe()
+        err_read, err_write = pipe()
+        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        own(ready_read)
+        with contextlib.ExitStack() as ours:
+            ours.callback(os.close, ready_write)
+            stdin, stdin_keep, status_read, status_write = -1, -1, -1, -1
+            if streams is not None:
+                stdin = -1 if streams.stdin is None else streams.stdin
+                status_read, status_write = os.pipe2(os.O_CLOEXEC)
+                ours.callback(os.close, status_write)
+            elif record.config.interactive:
+                stdin, stdin_keep = pipe()
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            fds = [
+                out_read,
+                err_read,
+                own(os.open(store.directory(record.id), flags)),
+                own(os.open(store.runtime_directory(record.id), flags)),
+                ready_write,
+                status_write,
+                _number(streams.stdout if streams else None),
+                _number(streams.stderr if streams else None),
+                stdin_keep,
+            ]
+            cgroup_fd = own(os.open(cgroup.v2_dir, flags)) if cgroup.v2_dir is not None else -1
+            try:
+                pid, monitor = core.start(
+                    plan.data,
+                    stdio=[stdin, out_write, err_write],
+                    monitor_path=os.fsencode(HELPER),
+                    monitor_argv=_monitor_argv(record, cgroup, run, cleanup, streams is not None),
+                    monitor_fds=fds,
+                    cgroup_fd=cgroup_fd,
+                    init_fd=sealed_helper() if record.config.init else -1,
+                )
+            except BaseException as error:
+                if status_read >= 0:
+                    os.close(status_read)
+                if isinstance(error, core.StepError):
+                    raise describe(
+                        error, plan, [record.path, *record.args], record.user
+                    ) from error
+                raise
+        # The monitor says that state.json stands; only its own copy of the pipe is left.
+        if os.read(ready_read, 1) != b"R":
+            if status_read >= 0:
+                os.close(status_read)
+            raise FastboxError("starting the container: its monitor ended at once")
+        return Started(pid, monitor, status_read)
+
+
+def _number(fd: int | None) -> int:
+    return -1 if fd is None else fd
+
+
+def _monitor_argv(
+    record: ContainerRecord, cgroup: Cgroup, run: int, cleanup: list[str], attached: bool
+) -> list[bytes]:
+    config = record.config
+    flags = "l" if config.log_driver != "none" else "n"
+    if config.auto_remove:
+        flags += "r" if attached else "d"
+    words = [
+        "fastbox-monitor",
+        "",
+        str(run),
+        str(config.log_max_size),
+        str(config.log_max_file),
+        _oom_file(cgroup),
+        flags,
+        *cgroup.all_dirs,
+        "--",
+        *cleanup,
+    ]
+    return [os.fsencode(word) for word in words]
+
+
+def _oom_file(cgroup: Cgroup) -> str:
+    """Where the kernel counts the group's OOM kills, or ""."""
+    if "memory" in cgroup.v1_dirs:
+        return f"{cgroup.v1_dirs['memory']}/memory.oom_control"
+    return f"{cgroup.v2_dir}/memory.events" if cgroup.v2_dir is not None else ""

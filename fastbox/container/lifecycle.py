@@ -1,0 +1,258 @@
+"""Start, stop, kill, wait, remove: the verbs that change what a container is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from ..errors import Conflict, FastboxError, LaunchError, NotFound, NotRunning, StoreError
+from . import cgroups, launch, process, seccomp, spec
+from .cgroups import Cgroup
+from .record import Container, ContainerRecord
+
+if TYPE_CHECKING:
+    from ..volume.store import VolumeStore
+    from .store import ContainerStore
+
+DEFAULT_STOP_TIMEOUT = 10
+KILL_TIMEOUT = 10.0
+
+
+class _ExitRecord(msgspec.Struct):
+    exit_code: int
+
+
+class Lifecycle:
+    """The verbs over one store.
+
+    Args:
+        root: the store's root, for the clean-up command.
+        layers_dir: where unpacked layers are.
+    """
+
+    def __init__(
+        self, store: ContainerStore, volumes: VolumeStore, root: str, layers_dir: str
+    ) -> None:
+        self.store = store
+        self.volumes = volumes
+        self.root = root
+        self.layers_dir = layers_dir
+
+    # starting -----------------------------------------------------------------------------------
+    def start(self, container_id: str) -> None:
+        """Start detached; a running container is left as it is.
+
+        Raises:
+            FastboxError
+        """
+        with self.store.locked(container_id):
+            record = self.store.load_record(container_id)
+            if self.store.state(record).status.is_up:
+                return
+            self._launch(record, None)
+
+    def run_attached(self, container_id: str, streams: launch.Streams) -> int:
+        """Start with a client's streams and wait; the exit status. Removes an auto_remove one."""
+        with self.store.locked(container_id):
+            record = self.store.load_record(container_id)
+            if self.store.state(record).status.is_up:
+                raise Conflict(f"container {container_id} is already running")
+            started = self._launch(record, streams)
+        try:
+            status = self._read_status(started.status_fd)
+        finally:
+            os.close(started.status_fd)
+        if record.config.auto_remove:
+            with contextlib.suppress(NotFound):
+                self._remove_ended(record)
+        return status
+
+    def _read_status(self, fd: int) -> int:
+        data = b""
+        while chunk := os.read(fd, 4096):
+            data += chunk
+        if not data:
+            raise FastboxError(
+                "the container's exit status is lost: its monitor was killed",
+                hint="`fastbox ps -a` shows what is left of it",
+            )
+        return msgspec.json.decode(data, type=_ExitRecord).exit_code
+
+    def _launch(self, record: ContainerRecord, streams: launch.Streams | None) -> launch.Started:
+        config_path = f"{self.store.directory(record.id)}/config.json"
+        try:
+            with open(config_path, "rb") as file:
+                config: dict[str, Any] = orjson.loads(file.read())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"reading {config_path} failed: {error}") from error
+        os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
+        cgroup = self._make_cgroup(record)
+        try:
+            overlay = launch.overlay_of(self.store, record, self.layers_dir)
+            plan = launch.make_plan(config, record, overlay, cgroup, self.seccomp_of(config))
+            started = launch.start(
+                self.store,
+                record,
+                plan,
+                cgroup,
+                run=self.store.last_run(record.id) + 1,
+                cleanup=launch.cleanup_command(self.root, self.store.runtime, record.id),
+                streams=streams,
+            )
+        except BaseException as error:
+            cgroup.remove()
+            if isinstance(error, LaunchError):
+                code = error.run_exit_code if error.run_exit_code != 125 else 128
+                self.store.save_failure(record.id, code, error.message)
+            raise
+        return started
+
+    def seccomp_of(self, config: dict[str, Any]) -> bytes:
+        """The compiled filter of a runtime configuration, cached below the runtime directory."""
+        section = config["linux"].get("seccomp")
+        return seccomp.compile(section, f"{self.store.runtime}/cache/seccomp") if section else b""
+
+    def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
+        nodes = spec.asked_devices(record)
+        return cgroups.create(
+            cgroups.detect(), record.cgroup_path, spec.resources(record.config, nodes)
+        )
+
+    # stopping -----------------------------------------------------------------------------------
+    def stop(self, container_id: str, timeout: int | None, signal: str | None) -> None:
+        """Ask init to end, and kill it when it does not within the timeout (-1: wait for ever)."""
+        container = self.store.load(container_id)
+        if not container.state.status.is_up:
+            return
+        record, state = container.record, container.state
+        number = process.signal_number(signal or record.stop_signal)
+        if timeout is None:
+            configured = record.config.stop_timeout
+            timeout = DEFAULT_STOP_TIMEOUT if configured is None else configured
+        self.mark_stopped(record.id)
+        process.send(state.pid, state.pid_starttime, number)
+        limit = None if timeout < 0 else float(timeout)
+        if not process.wait_gone(state.pid, state.pid_starttime, limit):
+            self._kill_all(container)
+        self._wait_recorded(record, KILL_TIMEOUT)
+
+    def mark_stopped(self, container_id: str) -> None:
+        """Remember that the user stopped it (restart policies look for that)."""
+        with contextlib.suppress(OSError):
+            fd = os.open(
+                f"{self.store.directory(container_id)}/stopped", os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            os.close(fd)
+
+    def _kill_all(self, container: Container) -> None:
+        state = container.state
+        process.send(state.pid, state.pid_starttime, 9)
+        if not process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT):
+            self._cgroup(container.record).kill()
+            if not process.wait_gone(state.pid, state.pid_starttime, 2.0):
+                raise FastboxError(
+                    f"cannot stop container {container.name}: tried to kill container, but did "
+                    "not receive an exit event",
+                    hint="a process in it may be stuck in the kernel (state D); try again later",
+                )
+
+    def kill(self, container_id: str, signal: str) -> None:
+        """Send a signal to init.
+
+        Raises:
+            NotRunning
+        """
+        number = process.signal_number(signal)
+        container = self.store.load(container_id)
+        state = container.state
+        if not state.status.is_up:
+            raise NotRunning(f"container {container.id} is not running")
+        if number == 9:
+            self.mark_stopped(container.id)
+        process.send(state.pid, state.pid_starttime, number)
+        if number == 9:
+            process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT)
+            self._wait_recorded(container.record, KILL_TIMEOUT)
+
+    def _wait_recorded(self, record: ContainerRecord, timeout: float) -> None:
+        """Until the exit record stands: a moment after init's end."""
+        deadline = time.monotonic() + timeout
+        delay = 0.0005
+        while time.monotonic() < deadline:
+            try:
+                if not self.store.state(record).status.is_up:
+                    return
+            except FastboxError:
+                return
+            time.sleep(delay)
+            delay = min(delay * 2, 0.02)
+
+    def wait(self, container_id: str) -> int:
+        """Block until the container is not running; its exit status."""
+        container = self.store.load(container_id)
+        if container.state.status.is_up:
+            process.wait_gone(container.state.pid, container.state.pid_starttime, None)
+            self._wait_recorded(container.record, KILL_TIMEOUT)
+        try:
+            return self.store.state(self.store.load_record(container_id)).exit_code
+        except NotFound:  # --rm: removed by whoever saw its end first
+            return 0
+
+    # removing -----------------------------------------------------------------------------------
+    def remove(self, container_id: str, *, force: bool, volumes: bool) -> None:
+        """Remove a container and its writable layer.
+
+        Raises:
+            Conflict: it is running and force is not given.
+        """
+        try:
+            container = self.store.load(container_id)
+        except StoreError:
+            if not force:
+                raise
+            self.store.discard(container_id, None)
+            return
+        if container.state.status.is_up:
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "{container.name}": container is running: stop the '
+                    "container before removing or force remove"
+                )
+            self.mark_stopped(container.id)
+            self._kill_all(container)
+            self._wait_recorded(container.record, KILL_TIMEOUT)
+        self._remove_ended(container.record, volumes=volumes or container.record.config.auto_remove)
+
+    def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
+        with self.store.locked(record.id):
+            if self.store.state(record).status.is_up:
+                raise Conflict(
+                    f'cannot remove container "{record.name}": container is running: stop the '
+                    "container before removing or force remove"
+                )
+            self._cgroup(record).remove()
+            self.store.discard(record.id, record.name)
+        if volumes:
+            for point in record.mounts:
+                if point.anonymous:
+                    with contextlib.suppress(NotFound, Conflict):
+                        self.volumes.remove(point.name)
+
+    def cleanup(self, container_id: str) -> None:
+        """Remove an auto_remove container that has ended; what its monitor calls when nobody
+        waited."""
+        try:
+            record = self.store.load_record(container_id)
+        except NotFound:
+            return
+        if record.config.auto_remove and not self.store.state(record).status.is_up:
+            with contextlib.suppress(NotFound, Conflict):
+                self._remove_ended(record)
+
+    def _cgroup(self, record: ContainerRecord) -> Cgroup:
+        return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

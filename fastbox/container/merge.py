@@ -1,0 +1,122 @@
+"""Image config and user config become what a container is: the fixed part of its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidArgument
+from .config import ContainerConfig
+from .record import ContainerRecord
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Labels that would steer the engine are the operator's to give, never an image's (CVE-2026-53488).
+RESERVED_LABELS = ("dev.fastbox.", "run.oci.", "io.podman.", "io.containers.", "cdi.k8s.io/",
+                   "org.systemd.property.")
+
+
+def merge(
+    record_id: str,
+    name: str,
+    created: str,
+    config: ContainerConfig,
+    image_config: dict[str, Any],
+) -> ContainerRecord:
+    """The record of a container, without its image's layers and its mounts.
+
+    Args:
+        image_config: the ``config`` object of an OCI image config, types checked.
+
+    Raises:
+        InvalidArgument: there is no command, or a value cannot be used.
+    """
+    argv = _argv(config, image_config)
+    path, args = argv[0], argv[1:]
+    hostname = config.hostname or _default_hostname(config, record_id)
+    return ContainerRecord(
+        id=record_id,
+        name=name,
+        created=created,
+        config=config,
+        path=path,
+        args=args,
+        env=_environment(config, image_config, hostname),
+        workdir=_workdir(config, image_config),
+        user=config.user if config.user is not None else image_config.get("User") or "",
+        hostname=hostname,
+        labels=_labels(config, image_config),
+        exposed_ports=sorted(image_config.get("ExposedPorts") or {}),
+        image_volumes=sorted(image_config.get("Volumes") or {}),
+        image_cmd=image_config.get("Cmd"),
+        image_entrypoint=image_config.get("Entrypoint"),
+        stop_signal=config.stop_signal or image_config.get("StopSignal") or "SIGTERM",
+    )
+
+
+def _argv(config: ContainerConfig, image: dict[str, Any]) -> list[str]:
+    """ENTRYPOINT + (COMMAND or CMD); a new entrypoint drops the image's CMD."""
+    if config.entrypoint is None:
+        entrypoint = list(image.get("Entrypoint") or [])
+        command = config.command if config.command else list(image.get("Cmd") or [])
+    else:
+        entrypoint = [word for word in config.entrypoint if word] or []
+        command = list(config.command or [])
+    argv = entrypoint + command
+    if not argv:
+        raise InvalidArgument(
+            "no command specified",
+            hint="the image names none; give one after the image's name",
+        )
+    for word in argv:
+        if "\0" in word:
+            raise InvalidArgument("an argument of the command holds a NUL character")
+    return argv
+
+
+def _environment(config: ContainerConfig, image: dict[str, Any], hostname: str) -> list[str]:
+    """Later entries replace earlier ones of the same name, in the place of the first.
+
+    An image's entry without "=" is no request to copy from the engine's environment
+    (CVE-2026-57231): it is left out.
+    """
+    merged: dict[str, str] = {}
+    base = [DEFAULT_PATH, f"HOSTNAME={hostname}"]
+    if config.tty:
+        base.append("TERM=xterm")
+    inherited = [entry for entry in image.get("Env") or [] if entry.find("=") > 0]
+    for entry in (*base, *inherited, *config.env):
+        key, equals, _ = entry.partition("=")
+        if not key or "\0" in entry:
+            raise InvalidArgument(f"invalid environment variable: {entry!r}")
+        if not equals:  # "-e NAME" of a variable that the client has not: unset
+            merged.pop(key, None)
+        else:
+            merged[key] = entry
+    return list(merged.values())
+
+
+def _workdir(config: ContainerConfig, image: dict[str, Any]) -> str:
+    path = config.workdir or image.get("WorkingDir") or "/"
+    if not path.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{path}' is invalid, it needs to be an absolute path"
+        )
+    if "\0" in path:
+        raise InvalidArgument("the working directory holds a NUL character")
+    return path
+
+
+def _default_hostname(config: ContainerConfig, record_id: str) -> str:
+    if config.network == "host":
+        import os
+
+        return os.uname().nodename
+    return record_id[:12]
+
+
+def _labels(config: ContainerConfig, image: dict[str, Any]) -> dict[str, str]:
+    inherited = {
+        key: value
+        for key, value in (image.get("Labels") or {}).items()
+        if not key.startswith(RESERVED_LABELS)
+    }
+    return {**inherited, **config.labels}

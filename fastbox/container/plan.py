@@ -1,0 +1,141 @@
+"""Building a launch plan: the flat buffer that ``_core/launch`` replays (see launch/plan.h)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from .._core import launch
+
+_HEADER = struct.Struct("=20I6Q")
+_OP = struct.Struct("=HH5I3Q")
+_PAIR = struct.Struct("=II")
+
+
+class PlanBuilder:
+    """Collects operations and attributes; ``build`` gives the bytes.
+
+    Strings are stored once each, NUL-terminated.
+    """
+
+    def __init__(self) -> None:
+        self._strings = bytearray()
+        self._known: dict[str, int] = {}
+        self._ops: list[tuple[int, ...]] = []
+        self.descriptions: list[str] = []
+        self.slots = 0
+
+    def _string(self, text: str) -> int:
+        """Offset from the start of the string area plus one; 0 stands for none."""
+        offset = self._known.get(text)
+        if offset is None:
+            data = text.encode("utf-8", "surrogateescape")
+            if b"\0" in data:
+                raise ValueError(f"NUL in {text!r}")
+            offset = len(self._strings) + 1
+            self._strings += data + b"\0"
+            self._known[text] = offset
+        return offset
+
+    def op(
+        self,
+        kind: int,
+        a: str = "",
+        b: str = "",
+        c: str = "",
+        *,
+        flags: int = 0,
+        slot: int = 0,
+        x: int = 0,
+        y: int = 0,
+        z: int = 0,
+    ) -> None:
+        """Add an operation; errors in it are described by its first or second string."""
+        offsets = [self._string(text) if text else 0 for text in (a, b, c)]
+        self._ops.append((kind, flags, slot, *offsets, 0, x, y, z))
+        self.descriptions.append(b if kind in (launch.OP_ATTACH, launch.OP_FSMOUNT) else a)
+
+    def new_slot(self) -> int:
+        """A place for a detached mount between two operations."""
+        self.slots += 1
+        return self.slots - 1
+
+    def build(
+        self,
+        *,
+        argv: Sequence[str],
+        env: Sequence[str],
+        cwd: str,
+        uid: int = 0,
+        gid: int = 0,
+        user_name: str = "",
+        group_name: str = "",
+        groups: Sequence[tuple[int | None, str]] = (),
+        flags: int = 0,
+        umask: int = 0o022,
+        namespaces: int = 0,
+        seccomp: bytes = b"",
+        capabilities: Sequence[int] = (0, 0, 0, 0, 0),
+    ) -> bytes:
+        """The plan.
+
+        Args:
+            groups: supplementary (gid, "") or (None, name).
+            seccomp: array of ``struct sock_filter``.
+            capabilities: masks: bounding, effective, permitted, inheritable, ambient.
+        """
+        argv_offsets = [self._string(word) for word in argv]
+        env_offsets = [self._string(entry) for entry in env]
+        cwd_offset, user, group = self._string(cwd), 0, 0
+        user = self._string(user_name) if user_name else 0
+        group = self._string(group_name) if group_name else 0
+        group_entries = [(self._string(name) if name else 0, number or 0) for number, name in groups]
+
+        ops_at = _HEADER.size
+        seccomp_at = ops_at + len(self._ops) * _OP.size
+        argv_at = seccomp_at + len(seccomp)
+        env_at = argv_at + 4 * len(argv_offsets)
+        groups_at = env_at + 4 * len(env_offsets)
+        strings_at = groups_at + _PAIR.size * len(group_entries)
+        base = strings_at - 1  # offsets of strings count from one
+
+        def place(offset: int) -> int:
+            return offset + base if offset else 0
+
+        size = strings_at + len(self._strings) + 1
+        header = _HEADER.pack(
+            launch.MAGIC,
+            size,
+            len(self._ops),
+            ops_at,
+            len(argv_offsets),
+            argv_at,
+            len(env_offsets),
+            env_at,
+            place(cwd_offset),
+            place(user),
+            place(group),
+            uid,
+            gid,
+            len(group_entries),
+            groups_at,
+            flags,
+            umask,
+            self.slots,
+            seccomp_at,
+            len(seccomp) // 8,
+            namespaces,
+            *capabilities,
+        )
+        parts = [header]
+        for kind, op_flags, slot, a, b, c, reserved, x, y, z in self._ops:
+            parts.append(
+                _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, y, z)
+            )
+        parts.append(seccomp)
+        parts.append(struct.pack(f"={len(argv_offsets)}I", *map(place, argv_offsets)))
+        parts.append(struct.pack(f"={len(env_offsets)}I", *map(place, env_offsets)))
+        parts += [_PAIR.pack(place(name), number) for name, number in group_entries]
+        parts.append(bytes(self._strings))
+        parts.append(b"\0")
+        return b"".join(parts)

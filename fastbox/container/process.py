@@ -1,0 +1,100 @@
+"""Processes by pid *and* start time: a pid alone may belong to somebody else by now."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+
+def start_time(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22); 0 if it is gone
+    or a zombie."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    fields = data[data.rfind(b")") + 2 :].split()
+    if not fields or fields[0] in (b"Z", b"X"):
+        return 0
+    return int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether this very process still runs."""
+    return pid > 0 and start_time(pid) == started
+
+
+def open_pidfd(pid: int, started: int) -> int | None:
+    """A pidfd of this very process, or None if it is gone. The caller closes it."""
+    if pid <= 0:
+        return None
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if start_time(pid) != started:
+        os.close(fd)
+        return None
+    return fd
+
+
+def send(pid: int, started: int, number: int) -> bool:
+    """Send a signal to this very process; False if it is gone."""
+    fd = open_pidfd(pid, started)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def wait_gone(pid: int, started: int, timeout: float | None) -> bool:
+    """Block until the process has ended; False when the timeout (seconds) came first."""
+    fd = open_pidfd(pid, started)
+    if fd is None:
+        return True
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        return bool(poller.poll(None if timeout is None else max(0, timeout * 1000)))
+    finally:
+        os.close(fd)
+
+
+_NAMES = {name[3:]: int(number) for name, number in signal.Signals.__members__.items()
+          if name.startswith("SIG") and not name.startswith("SIG_")}
+
+
+def signal_number(text: str) -> int:
+    """Number of a signal given as ``TERM``, ``SIGTERM``, ``sigterm``, ``15``, ``RTMIN+3``.
+
+    Raises:
+        InvalidArgument
+    """
+    from ..errors import InvalidArgument
+
+    name = text.upper().removeprefix("SIG")
+    if name.isdigit() and name.isascii():
+        number = int(name)
+        if 1 <= number <= 64:
+            return number
+    elif name in _NAMES:
+        return _NAMES[name]
+    else:
+        for base, origin, sign in (("RTMIN+", signal.SIGRTMIN, 1), ("RTMAX-", signal.SIGRTMAX, -1)):
+            if name.startswith(base) and name[len(base) :].isdigit():
+                number = int(origin) + sign * int(name[len(base) :])
+                if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+                    return number
+    raise InvalidArgument(f"invalid signal: {text}")

@@ -1,0 +1,350 @@
+"""Containers on disk: directories, names, records, and the state that files and kernel tell.
+
+    root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
+                          container.log exit; an flock on the directory is the container's lock
+    root/names/NAME       symlink to ID; making it reserves the name
+    runtime/ID/           state.json, written by the monitor
+    root/trash/           directories renamed away, being deleted
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from .. import atomic
+from ..errors import Ambiguous, Conflict, NotFound, StoreError
+from ..locks import lock
+from . import names, process
+from .record import Container, ContainerRecord, ContainerState, Status
+
+LOST_EXIT_CODE = 255
+
+
+class _StateFile(msgspec.Struct):
+    """state.json, as the monitor writes it."""
+
+    run: int
+    pid: int
+    pid_starttime: int
+    monitor_pid: int
+    monitor_starttime: int
+    started_at: str
+
+
+class _ExitFile(msgspec.Struct):
+    """exit, as the monitor writes it."""
+
+    run: int
+    exit_code: int
+    signal: int
+    oom_killed: bool
+    finished_at: str
+    error: str = ""
+
+
+class _Failure(msgspec.Struct, omit_defaults=True):
+    """failure.json: the last start did not succeed."""
+
+    exit_code: int
+    error: str
+
+
+_record_decoder: msgspec.json.Decoder[ContainerRecord] = msgspec.json.Decoder(ContainerRecord)
+_state_decoder: msgspec.json.Decoder[_StateFile] = msgspec.json.Decoder(_StateFile)
+_exit_decoder: msgspec.json.Decoder[_ExitFile] = msgspec.json.Decoder(_ExitFile)
+
+
+def _read(path: str, limit: int = 8 << 20) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = os.read(fd, 65536)
+        if len(data) == 65536:
+            parts = [data]
+            while len(data) and sum(map(len, parts)) < limit:
+                data = os.read(fd, 1 << 20)
+                parts.append(data)
+            data = b"".join(parts)
+        return data
+    finally:
+        os.close(fd)
+
+
+class ContainerStore:
+    """The containers below one root.
+
+    Args:
+        root, runtime: absolute paths; made when missing.
+    """
+
+    def __init__(self, root: str, runtime: str) -> None:
+        self.containers = f"{root}/containers"
+        self.names = f"{root}/names"
+        self.trash = f"{root}/trash"
+        self.runtime = runtime
+
+    def prepare(self) -> None:
+        """Make the directories that hold containers."""
+        for path in (self.containers, self.names, self.trash, self.runtime):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+
+    # paths --------------------------------------------------------------------------------------
+    def directory(self, container_id: str) -> str:
+        """The container's directory."""
+        return f"{self.containers}/{container_id}"
+
+    def runtime_directory(self, container_id: str) -> str:
+        """Where state.json is."""
+        return f"{self.runtime}/{container_id}"
+
+    @contextlib.contextmanager
+    def locked(self, container_id: str) -> Iterator[None]:
+        """Hold the container's lock.
+
+        Raises:
+            NotFound: it was removed meanwhile.
+        """
+        try:
+            with lock(self.directory(container_id)):
+                yield
+        except FileNotFoundError as error:
+            if error.filename == self.directory(container_id):
+                raise NotFound(f"No such container: {container_id}") from error
+            raise
+
+    # names --------------------------------------------------------------------------------------
+    def reserve_name(self, name: str | None, container_id: str) -> str:
+        """Take a name for an id, atomically; a free random one when None.
+
+        Raises:
+            Conflict: it is taken. InvalidArgument: it is no name.
+        """
+        if name is not None:
+            names.check(name)
+            name = name.removeprefix("/")
+            if not self._take(name, container_id):
+                holder = self.id_of_name(name)
+                if holder is None and self._take(name, container_id):
+                    return name
+                raise Conflict(
+                    f'Conflict. The container name "/{name}" is already in use by container '
+                    f'"{holder}". You have to remove (or rename) that container to be able to '
+                    "reuse that name."
+                )
+            return name
+        attempt = 0
+        while True:
+            candidate = names.random_name(attempt)
+            if self._take(candidate, container_id):
+                return candidate
+            attempt += 1
+
+    def _take(self, name: str, container_id: str) -> bool:
+        try:
+            os.symlink(container_id, f"{self.names}/{name}")
+        except FileExistsError:
+            return False
+        return True
+
+    def release_name(self, name: str, container_id: str) -> None:
+        """Give a name back, if this container holds it."""
+        path = f"{self.names}/{name}"
+        with contextlib.suppress(OSError):
+            if os.readlink(path) == container_id:
+                os.unlink(path)
+
+    def id_of_name(self, name: str) -> str | None:
+        """The id that holds a name; a name whose container is gone is freed."""
+        try:
+            container_id = os.readlink(f"{self.names}/{name}")
+        except OSError:
+            return None
+        if not os.path.isdir(self.directory(container_id)):
+            self.release_name(name, container_id)
+            return None
+        return container_id
+
+    # looking up ---------------------------------------------------------------------------------
+    def resolve(self, name_or_id: str) -> str:
+        """Full id of a name, an id or a unique prefix of one; a name wins over a prefix.
+
+        Raises:
+            NotFound, Ambiguous
+        """
+        wanted = name_or_id.removeprefix("/")
+        if not wanted or "/" in wanted or "\0" in wanted:
+            raise NotFound(f"No such container: {name_or_id}")
+        if names.is_id(wanted) and os.path.isdir(self.directory(wanted)):
+            return wanted
+        by_name = self.id_of_name(wanted) if wanted not in (".", "..") else None
+        if by_name is not None:
+            return by_name
+        matches = [entry for entry in self.ids() if entry.startswith(wanted)]
+        if len(matches) > 1:
+            raise Ambiguous(f"multiple IDs found with provided prefix: {name_or_id}")
+        if not matches:
+            raise NotFound(f"No such container: {name_or_id}")
+        return matches[0]
+
+    def ids(self) -> list[str]:
+        """All ids, in no order."""
+        try:
+            return [entry for entry in os.listdir(self.containers) if names.is_id(entry)]
+        except FileNotFoundError:
+            return []
+
+    def load(self, container_id: str) -> Container:
+        """Record and state of a container.
+
+        Raises:
+            NotFound: it does not exist (or was never finished). StoreError: it is damaged.
+        """
+        record = self.load_record(container_id)
+        return Container(
+            record=record, state=self.state(record), directory=self.directory(container_id)
+        )
+
+    def load_record(self, container_id: str) -> ContainerRecord:
+        """The fixed part; see ``load``."""
+        path = f"{self.directory(container_id)}/container.json"
+        data = _read(path)
+        if data is None:
+            raise NotFound(f"No such container: {container_id}")
+        try:
+            return _record_decoder.decode(data)
+        except msgspec.DecodeError as error:
+            raise StoreError(
+                f"reading {path} failed: {error}",
+                hint="`fastbox rm -f` removes a damaged container",
+            ) from error
+
+    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
+        """Write container.json; its presence makes the container exist."""
+        atomic.write(
+            f"{self.directory(record.id)}/container.json", msgspec.json.encode(record), sync=sync
+        )
+
+    # state --------------------------------------------------------------------------------------
+    def state(self, record: ContainerRecord) -> ContainerState:
+        """What the container is doing, from state.json, exit and /proc."""
+        running = self._state_file(record.id)
+        ended = self._exit_file(record.id)
+        if running is not None and (ended is None or ended.run < running.run):
+            if process.is_alive(running.pid, running.pid_starttime):
+                return self._up(running)
+            monitored = process.is_alive(running.monitor_pid, running.monitor_starttime)
+            ended = self._exit_file(record.id)  # it may have been written since we looked
+            if ended is None or ended.run < running.run:
+                # Init has ended; while the monitor lives, its record is about to come.
+                return self._up(running) if monitored else self._lost(running)
+        if ended is None:
+            return self._never_ended(record.id)
+        return ContainerState(
+            status=Status.EXITED,
+            exit_code=ended.exit_code,
+            oom_killed=ended.oom_killed,
+            error=ended.error,
+            started_at=running.started_at if running is not None else "",
+            finished_at=ended.finished_at,
+            run=ended.run,
+        )
+
+    def _up(self, running: _StateFile) -> ContainerState:
+        return ContainerState(
+            status=Status.RUNNING,
+            pid=running.pid,
+            pid_starttime=running.pid_starttime,
+            monitor_pid=running.monitor_pid,
+            started_at=running.started_at,
+            run=running.run,
+        )
+
+    def _lost(self, running: _StateFile) -> ContainerState:
+        return ContainerState(
+            status=Status.EXITED,
+            exit_code=LOST_EXIT_CODE,
+            error="exit status lost: the monitor was killed",
+            started_at=running.started_at,
+            run=running.run,
+        )
+
+    def _never_ended(self, container_id: str) -> ContainerState:
+        data = _read(f"{self.directory(container_id)}/failure.json")
+        if data is None:
+            return ContainerState()
+        failure = msgspec.json.decode(data, type=_Failure)
+        return ContainerState(exit_code=failure.exit_code, error=failure.error)
+
+    def _state_file(self, container_id: str) -> _StateFile | None:
+        data = _read(f"{self.runtime_directory(container_id)}/state.json")
+        try:
+            return _state_decoder.decode(data) if data else None
+        except msgspec.DecodeError:
+            return None
+
+    def _exit_file(self, container_id: str) -> _ExitFile | None:
+        data = _read(f"{self.directory(container_id)}/exit")
+        try:
+            return _exit_decoder.decode(data) if data else None
+        except msgspec.DecodeError:
+            return None
+
+    def last_run(self, container_id: str) -> int:
+        """Number of the last start, 0 if there was none."""
+        running, ended = self._state_file(container_id), self._exit_file(container_id)
+        return max(running.run if running else 0, ended.run if ended else 0)
+
+    def monitor(self, container_id: str) -> tuple[int, int]:
+        """(pid, start time) of the monitor of the current or last run; zeros if unknown."""
+        running = self._state_file(container_id)
+        return (running.monitor_pid, running.monitor_starttime) if running else (0, 0)
+
+    def save_failure(self, container_id: str, exit_code: int, error: str) -> None:
+        """Remember why a start failed (State.Error and ExitCode of ``inspect``)."""
+        atomic.write(
+            f"{self.directory(container_id)}/failure.json",
+            msgspec.json.encode(_Failure(exit_code=exit_code, error=error)),
+            sync=False,
+        )
+
+    # removing -----------------------------------------------------------------------------------
+    def discard(self, container_id: str, name: str | None) -> None:
+        """Rename the directory away (from here on it does not exist), then delete it."""
+        from ..tree import remove_tree
+
+        if name is not None:
+            self.release_name(name, container_id)
+        target = f"{self.trash}/{container_id}"
+        try:
+            os.rename(self.directory(container_id), target)
+        except FileNotFoundError:
+            return
+        with contextlib.suppress(OSError):
+            remove_tree(self.runtime_directory(container_id))
+        remove_tree(target)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left behind: trash, containers never finished, names
+        without a container. Whatever somebody holds the lock of is being worked on."""
+        from ..tree import remove_tree
+
+        for entry in os.listdir(self.trash):
+            with contextlib.suppress(OSError):
+                remove_tree(f"{self.trash}/{entry}")
+        for container_id in self.ids():
+            if os.path.exists(f"{self.directory(container_id)}/container.json"):
+                continue
+            try:
+                with lock(self.directory(container_id), blocking=False):
+                    if not os.path.exists(f"{self.directory(container_id)}/container.json"):
+                        self.discard(container_id, None)
+            except OSError:
+                continue
+        for name in os.listdir(self.names):
+            self.id_of_name(name)
