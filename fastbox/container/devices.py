@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import sys
+import _thread
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -288,6 +289,7 @@ def v1_writes(policy: Policy) -> list[tuple[str, str]]:
 _LDX_W = 0x61  # dst = *(u32 *)(src + off)
 _MOV_K, _MOV_X, _AND_K = 0xB7, 0xBF, 0x57
 _JA, _JEQ, _JNE, _JSET, _EXIT = 0x05, 0x15, 0x55, 0x45, 0x95
+_JLT, _JLE = 0xA5, 0xB5  # Linux 4.14; the program type is of 4.15
 _VERDICT, _CONTEXT, _ACCESS, _MAJOR, _MINOR, _TYPE = 0, 1, 2, 3, 4, 5  # registers
 
 
@@ -384,17 +386,37 @@ def _match_major(
     after = code.unique()
     if major != ANY:
         code.jump(after, _JNE, _MAJOR, major)
+    for first, last in _runs([minor for minor, bits in group if bits == RWM and minor != ANY]):
+        if first == 0:
+            code.jump("exit", _JLE, _MINOR, last)
+        elif last - first >= 2:
+            above = code.unique()
+            code.jump(above, _JLT, _MINOR, first)
+            code.jump("exit", _JLE, _MINOR, last)
+            code.label(above)
+        else:
+            for minor in range(first, last + 1):
+                code.jump("exit", _JEQ, _MINOR, minor)
     for minor, bits in group:
         if minor == ANY:
             _match_access(code, bits, any_of)
-        elif bits == RWM:
-            code.jump("exit", _JEQ, _MINOR, minor)
-        else:
+        elif bits != RWM:
             other = code.unique()
             code.jump(other, _JNE, _MINOR, minor)
             _match_access(code, bits, any_of)
             code.label(other)
     code.label(after)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as runs (first, last)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] + 1 == number:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def _match_access(code: _Assembler, bits: int, any_of: bool) -> None:
@@ -408,24 +430,36 @@ def _match_access(code: _Assembler, bits: int, any_of: bool) -> None:
         code.jump("exit")
 
 
+MAX_PROGRAMS = 64
+
 _programs: dict[Policy, int] = {}
+_lock = _thread.allocate_lock()  # threading costs a millisecond of import
 
 
-def program(policy: Policy) -> int:
-    """A descriptor of the loaded program for a policy; kept for the life of the process, so that
-    each rule set goes through the verifier once.
+def attach(cgroup_fd: int, policy: Policy) -> None:
+    """Attach the device filter of a policy to a v2 cgroup.
+
+    Each rule set goes through the verifier once per process: the descriptors of the last 64
+    programs are kept, until ``forget_programs``.
 
     Raises:
-        OSError: the kernel refuses or lacks it (see ``_core.bpf.load``).
+        OSError: the kernel refuses or lacks it (see ``_core.bpf``).
     """
     from .._core import bpf
 
-    fd = _programs.get(policy)
-    if fd is None:
-        fd = bpf.load(bpf_program(policy))
-        # Of two threads that loaded it at once, both use the first one's.
-        kept = _programs.setdefault(policy, fd)
-        if kept != fd:
-            os.close(fd)
-            fd = kept
-    return fd
+    # The lock is for the descriptor's sake: nobody closes it between look-up and use.
+    with _lock:
+        fd = _programs.get(policy)
+        if fd is None:
+            fd = bpf.load(bpf_program(policy))
+            if len(_programs) >= MAX_PROGRAMS:
+                os.close(_programs.pop(next(iter(_programs))))
+            _programs[policy] = fd
+        bpf.attach(cgroup_fd, fd)
+
+
+def forget_programs() -> None:
+    """Close the kept descriptors; what is attached stays attached."""
+    with _lock:
+        while _programs:
+            os.close(_programs.popitem()[1])

@@ -69,7 +69,8 @@ def resolve(
     own_uts: bool = True,
     own_user: bool = False,
 ) -> list[tuple[str, str]]:
-    """What to write inside the container's namespaces: (path below /proc/sys, value).
+    """What to write inside the container's namespaces: (path below /proc/sys, value). Of one
+    setting under two spellings, the last counts.
 
     Args:
         sysctls: name -> value; names with dots or slashes.
@@ -77,7 +78,7 @@ def resolve(
 
     Raises:
         InvalidArgument: not namespaced, or namespaced but shared with the host; a malformed name
-            or value; one setting given twice.
+            or value.
     """
     result: dict[str, str] = {}
     for name, value in sysctls.items():
@@ -85,10 +86,7 @@ def resolve(
         _check(name, parts, own_net=own_net, own_ipc=own_ipc, own_uts=own_uts, own_user=own_user)
         if len(value) > MAX_VALUE or not value.replace("\t", " ").isprintable():
             raise InvalidArgument(f"sysctl '{name}': the value is too long or not printable")
-        path = "/".join(parts)
-        if path in result:
-            raise InvalidArgument(f"sysctl '{name}' is given twice")
-        result[path] = value
+        result["/".join(parts)] = value
     return list(result.items())
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ...errors import InvalidArgument
 from ..config import ContainerConfig
-from ..devices import DEFAULT, DeviceRule
+from ..devices import ANY, DEFAULT, DeviceRule, Policy, normalize
 from . import files
 from .layout import CgroupLayout
 
@@ -60,6 +60,30 @@ class Resources(msgspec.Struct, kw_only=True, omit_defaults=True):
             cpuset_mems=config.cpuset_mems,
             pids_limit=config.pids_limit,
             devices=None if config.privileged else (*DEFAULT, *devices),
+        )
+
+    @classmethod
+    def from_oci(cls, oci: dict[str, Any]) -> Resources:
+        """The inverse of ``to_oci``: OCI runtime-spec ``linux.resources`` of a config.json.
+
+        Raises:
+            InvalidArgument: a member of the wrong type or range.
+        """
+        try:
+            spec = msgspec.convert(oci, type=_OciResources)
+        except msgspec.ValidationError as e:
+            raise InvalidArgument(f"invalid linux.resources: {e}") from e
+        period = spec.cpu.period or PERIOD
+        return cls(
+            memory=spec.memory.limit,
+            memory_swap=spec.memory.swap,
+            memory_reservation=spec.memory.reservation,
+            nano_cpus=-(-max(spec.cpu.quota, 0) * 1_000_000_000 // period),
+            cpu_shares=spec.cpu.shares,
+            cpuset_cpus=spec.cpu.cpus,
+            cpuset_mems=spec.cpu.mems,
+            pids_limit=spec.pids.limit,
+            devices=_rules_from_oci(spec.devices),
         )
 
     @property
@@ -121,6 +145,54 @@ class Resources(msgspec.Struct, kw_only=True, omit_defaults=True):
         if self.pids_limit:
             result["pids"] = {"limit": self.pids_limit}
         return result
+
+
+class _OciMemory(msgspec.Struct):
+    limit: int = 0
+    swap: int = 0
+    reservation: int = 0
+
+
+class _OciCpu(msgspec.Struct):
+    shares: int = 0
+    quota: int = 0
+    period: int = 0
+    cpus: str = ""
+    mems: str = ""
+
+
+class _OciPids(msgspec.Struct):
+    limit: int = 0
+
+
+class _OciDevice(msgspec.Struct):
+    allow: bool
+    type: str | None = None
+    major: int | None = None
+    minor: int | None = None
+    access: str | None = None
+
+
+class _OciResources(msgspec.Struct):
+    memory: _OciMemory = msgspec.field(default_factory=_OciMemory)
+    cpu: _OciCpu = msgspec.field(default_factory=_OciCpu)
+    pids: _OciPids = msgspec.field(default_factory=_OciPids)
+    devices: list[_OciDevice] = []
+
+
+def _rules_from_oci(entries: list[_OciDevice]) -> tuple[DeviceRule, ...] | None:
+    rules = tuple(
+        DeviceRule(
+            allow=entry.allow,
+            type=entry.type or "a",
+            major=ANY if entry.major is None else entry.major,
+            minor=ANY if entry.minor is None else entry.minor,
+            access=entry.access or "rwm",
+        )
+        for entry in entries
+    )
+    # A filter that allows everything is none.
+    return None if normalize(rules) == Policy(True) else rules
 
 
 def _rule_to_oci(rule: DeviceRule) -> dict[str, Any]:

@@ -125,10 +125,8 @@ def freeze(directory: str, seconds: float) -> None:
 
 def attach_devices(directory: str, policy: devices.Policy) -> None:
     """Attach the device filter of a policy. Raises OSError."""
-    from ..._core import bpf
-
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        bpf.attach(fd, devices.program(policy))
+        devices.attach(fd, policy)
     finally:
         os.close(fd)
