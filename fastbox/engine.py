@@ -6,26 +6,107 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
+
+from .errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from .container.config import ContainerConfig
+    from .container.lifecycle import Lifecycle
     from .container.logs import LogLine
     from .container.record import Container
+    from .container.store import ContainerStore
+    from .image.store import ImageStore
     from .image.types import Image, PullResult, Removed, Volume
+    from .volume.store import VolumeStore
+
+DEFAULT_ROOT = "/var/lib/fastbox"
+DEFAULT_RUNTIME = "/run/fastbox"
 
 
 class Engine:
-    """A container engine over one store.
+    """A container engine over one store. Thread-safe: its methods may be called from several
+    threads at once, and several engines (also in other processes) may share a store.
 
     Args:
         root: where images, containers and volumes live (``FASTBOX_ROOT``, ``/var/lib/fastbox``).
         runtime_dir: state that does not outlive a reboot (``FASTBOX_RUNTIME_DIR``,
-            ``/run/fastbox``).
+            ``/run/fastbox``; below ``root`` when only a root is given).
     """
 
-    def __init__(self, root: str | None = None, runtime_dir: str | None = None) -> None: ...
+    def __init__(self, root: str | None = None, runtime_dir: str | None = None) -> None:
+        chosen = root or os.environ.get("FASTBOX_ROOT")
+        self.root = os.path.abspath(chosen or DEFAULT_ROOT)
+        runtime = runtime_dir or os.environ.get("FASTBOX_RUNTIME_DIR")
+        if not runtime:
+            runtime = f"{self.root}/run" if chosen else DEFAULT_RUNTIME
+        self.runtime_dir = os.path.abspath(runtime)
+        for path in (self.root, self.runtime_dir):
+            if any(c in path for c in ",:\\\n\0"):
+                raise InvalidArgument(
+                    f"{path!r} cannot be a store: overlayfs's options allow no comma, colon, "
+                    "backslash or newline in a path"
+                )
+
+    # The parts are made when first used: a verb pays only for what it needs. ------------------
+    @cached_property
+    def _images(self) -> ImageStore:
+        from .image.store import ImageStore
+
+        self._make_directories()
+        return ImageStore(self.root)
+
+    @cached_property
+    def _volumes(self) -> VolumeStore:
+        from .volume.store import VolumeStore
+
+        self._make_directories()
+        return VolumeStore(self.root)
+
+    @cached_property
+    def _containers(self) -> ContainerStore:
+        from .container.store import ContainerStore
+
+        self._make_directories()
+        store = ContainerStore(self.root, self.runtime_dir)
+        store.prepare()
+        return store
+
+    @cached_property
+    def _lifecycle(self) -> Lifecycle:
+        from .container.lifecycle import Lifecycle
+
+        return Lifecycle(self._containers, self._volumes, self.root, f"{self.root}/layers")
+
+    @cached_property
+    def cgroup_parent(self) -> str:
+        """The cgroup below which this store's containers are."""
+        if self.root == DEFAULT_ROOT:
+            return "fastbox"
+        import hashlib
+
+        return f"fastbox-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
+
+    def _make_directories(self) -> None:
+        from .errors import PermissionDenied, StoreError
+
+        for path in (self.root, self.runtime_dir):
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise PermissionError(13, os.strerror(13), path)
+            except PermissionError as error:
+                raise PermissionDenied(
+                    f"opening the store {path} failed: permission denied",
+                    hint="run fastbox as root (sudo), or give a --root and --runtime-dir of yours",
+                ) from error
+            except OSError as error:
+                raise StoreError(
+                    f"opening the store {path} failed: {(error.strerror or '').lower()}"
+                ) from error
 
     # images -------------------------------------------------------------------------------------
     def pull(
@@ -34,17 +115,67 @@ class Engine:
         *,
         platform: str | None = None,
         progress: Callable[[Any], None] | None = None,
-    ) -> PullResult: ...
+    ) -> PullResult:
+        """Download an image and unpack its layers.
+
+        Args:
+            reference: ``NAME[:TAG|@DIGEST]``; short names mean Docker Hub.
+            platform: ``os/arch[/variant]``; None is the host's.
+            progress: told each step (``registry``'s ProgressEvent), from several threads.
+
+        Raises:
+            InvalidArgument, RegistryError, AuthError, DigestMismatch, ImageError, ArchiveError,
+            StoreError
+        """
+        from .image.pull import pull
+
+        return pull(self._images, reference, platform=platform, progress=progress)
+
     def images(
         self,
         reference: str | None = None,
         *,
         all: bool = False,
         filters: dict[str, list[str]] | None = None,
-    ) -> list[Image]: ...
-    def image(self, name_or_id: str) -> Image: ...
-    def tag(self, source: str, target: str) -> None: ...
-    def remove_image(self, name_or_id: str, *, force: bool = False) -> list[Removed]: ...
+    ) -> list[Image]:
+        """The store's images, newest first."""
+        from .image.listing import select
+
+        return select(self._images, reference, all=all, filters=filters)
+
+    def image(self, name_or_id: str) -> Image:
+        """One image by name, id or id prefix.
+
+        Raises:
+            NotFound, Ambiguous
+        """
+        return self._images.resolve(name_or_id)
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name."""
+        self._images.tag(source, target)
+
+    def remove_image(self, name_or_id: str, *, force: bool = False) -> list[Removed]:
+        """Untag an image, and delete it when nothing names it any more.
+
+        Raises:
+            NotFound; Conflict: a container uses it, or several names share the id.
+        """
+        return self._images.remove(
+            name_or_id, force=force, used_by=self._used_by, layers_in_use=self._layers_in_use
+        )
+
+    def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
+        """(id, name, running) of the containers of an image."""
+        return [
+            (box.id, box.name, box.state.status.is_up)
+            for box in self._all_containers()
+            if box.record.image_id == image_id
+        ]
+
+    def _layers_in_use(self) -> set[str]:
+        return {layer for box in self._all_containers() for layer in box.record.layers}
+
     def import_image(
         self,
         source: str | IO[bytes],
@@ -53,7 +184,20 @@ class Engine:
         changes: Iterable[str] = (),
         message: str = "",
         platform: str | None = None,
-    ) -> Image: ...
+    ) -> Image:
+        """Make an image of one layer from the tar of a root filesystem.
+
+        Args:
+            source: a path, ``"-"`` (stdin), an http(s) URL, or a binary file object; plain, gzip,
+                zstd, bzip2 or xz.
+            changes: Dockerfile instructions (``"CMD [\\"sh\\"]"``) for the image's config.
+        """
+        from .image.importer import import_image
+
+        return import_image(
+            self._images, source, reference, changes=changes, message=message, platform=platform
+        )
+
     def bootstrap(
         self,
         reference: str,
@@ -63,17 +207,98 @@ class Engine:
         changes: Iterable[str] = (),
         variant: str = "minbase",
         output: Callable[[str], None] | None = None,
-    ) -> Image: ...
+    ) -> Image:
+        """Assemble an image from the host distribution's packages, without any registry.
+
+        Args:
+            include: packages beyond the variant's own; suite: None is the host's.
+            output: told each line that mmdebstrap prints.
+        """
+        from .image.bootstrap import bootstrap
+
+        return bootstrap(
+            self._images,
+            reference,
+            include=include,
+            suite=suite,
+            changes=changes,
+            variant=variant,
+            output=output,
+        )
 
     # containers ---------------------------------------------------------------------------------
     def create(
-        self, config: ContainerConfig, *, pull: str = "missing", platform: str | None = None,
+        self,
+        config: ContainerConfig,
+        *,
+        pull: str = "missing",
+        platform: str | None = None,
         progress: Callable[[Any], None] | None = None,
     ) -> Container:
-        """Create. pull: ``"missing"``, ``"always"`` or ``"never"``."""
+        """Make a container that is not started yet.
+
+        Args:
+            pull: ``"missing"``, ``"always"`` or ``"never"``.
+
+        Raises:
+            FastboxError: nothing of it is left.
+        """
+        from .container.create import copy_config, create
+
+        config = copy_config(config)
+        image, name = self._image_for(config.image, pull, platform, progress)
+        layers = self._images.ensure_layers(image)
+        return create(
+            self._containers,
+            config,
+            image,
+            name,
+            layers,
+            f"{self.root}/layers",
+            self._volumes,
+            self.cgroup_parent,
+        )
+
+    def _image_for(
+        self,
+        reference: str,
+        pull: str,
+        platform: str | None,
+        progress: Callable[[Any], None] | None,
+    ) -> tuple[Image, str]:
+        """The image and the name under which it was asked for ("" for an id)."""
+        if pull not in ("missing", "always", "never"):
+            raise InvalidArgument(
+                f"invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+            )
+        if pull != "always":
+            try:
+                image = self._images.resolve(reference)
+                return image, self._name_of(image, reference)
+            except NotFound:
+                if pull == "never":
+                    raise
+        result = self.pull(reference, platform=platform, progress=progress)
+        return result.image, result.name
+
+    def _name_of(self, image: Image, reference: str) -> str:
+        from .oci.reference import parse
+
+        try:
+            canonical = parse(reference).tagged().canonical
+        except InvalidArgument:
+            return ""
+        return canonical if canonical in image.names else ""
 
     def start(self, container: str) -> Container:
-        """Start detached; a running container is left as it is."""
+        """Start detached; a running container is left as it is.
+
+        Raises:
+            NotFound, LaunchError
+        """
+        container_id = self._containers.resolve(container)
+        self._lifecycle.start(container_id)
+        return self._containers.load(container_id)
 
     def run_attached(
         self,
@@ -83,14 +308,86 @@ class Engine:
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> int:
-        """Start with these descriptors, wait, remove if auto_remove; the exit status."""
+        """Start a created container with these descriptors, wait for its end; its exit status.
+
+        An auto_remove container is gone afterwards, also when it could not be started.
+        """
+        from .container.launch import Streams
+
+        container_id = self._containers.resolve(container)
+        try:
+            return self._lifecycle.run_attached(container_id, Streams(stdin, stdout, stderr))
+        except BaseException:
+            self._lifecycle.cleanup(container_id)
+            raise
 
     def containers(
-        self, *, all: bool = False, filters: dict[str, list[str]] | None = None, size: bool = False
+        self,
+        *,
+        all: bool = False,
+        filters: dict[str, list[str]] | None = None,
+        size: bool = False,
     ) -> list[Container]:
-        """Newest first."""
+        """Containers, newest first; only running ones unless ``all``.
 
-    def container(self, name_or_id: str, *, size: bool = False) -> Container: ...
+        Raises:
+            InvalidArgument: an unknown filter.
+        """
+        from .container.filters import select
+
+        boxes = self._all_containers()
+        chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
+        if size:
+            for box in chosen:
+                self._measure(box)
+        return chosen
+
+    def _try_image(self, name_or_id: str) -> Image | None:
+        try:
+            return self._images.resolve(name_or_id)
+        except (NotFound, InvalidArgument):
+            return None
+
+    def _all_containers(self) -> list[Container]:
+        """Every container, newest first. Half-made and damaged ones are passed over here; those
+        that nobody is making are removed."""
+        from .errors import StoreError
+
+        store, boxes, unfinished = self._containers, [], False
+        for container_id in store.ids():
+            try:
+                box = store.load(container_id)
+            except NotFound:
+                unfinished = True
+                continue
+            except StoreError:
+                continue
+            if box.record.config.auto_remove and box.state.run and not box.state.status.is_up:
+                self._lifecycle.cleanup_abandoned(box)
+            boxes.append(box)
+        if unfinished:
+            store.sweep()
+        boxes.sort(key=lambda box: box.record.created, reverse=True)
+        return boxes
+
+    def _measure(self, box: Container) -> None:
+        from .container.sizes import size_of_tree
+
+        box.size_rw = size_of_tree(f"{box.directory}/upper")
+        image = self._try_image(box.record.image_id)
+        box.size_root = box.size_rw + (image.size if image is not None else 0)
+
+    def container(self, name_or_id: str, *, size: bool = False) -> Container:
+        """One container by name, id or unique id prefix.
+
+        Raises:
+            NotFound, Ambiguous, StoreError
+        """
+        box = self._containers.load(self._containers.resolve(name_or_id))
+        if size:
+            self._measure(box)
+        return box
+
     def logs(
         self,
         container: str,
@@ -99,9 +396,44 @@ class Engine:
         tail: int | None = None,
         since: float | None = None,
         until: float | None = None,
-    ) -> Iterator[LogLine]: ...
-    def top(self, container: str, ps_args: list[str] | None = None) -> tuple[list[str], list[list[str]]]:
-        """(titles, rows)."""
+    ) -> Iterator[LogLine]:
+        """What the container wrote to stdout and stderr.
+
+        Args:
+            tail: only the last so many lines; since, until: seconds since the epoch.
+            follow: go on until the container ends.
+
+        Raises:
+            Unsupported: its log driver keeps nothing.
+        """
+        from .container.logs import read_logs
+        from .errors import Unsupported
+
+        box = self.container(container)
+        if box.record.config.log_driver == "none":
+            raise Unsupported("configured logging driver does not support reading")
+
+        def is_running() -> bool:
+            try:
+                return self._containers.state(box.record).status.is_up
+            except NotFound:
+                return False
+
+        return read_logs(
+            box.log_path, follow=follow, tail=tail, since=since, until=until, is_running=is_running
+        )
+
+    def top(
+        self, container: str, ps_args: list[str] | None = None
+    ) -> tuple[list[str], list[list[str]]]:
+        """(titles, rows) of the host's ``ps`` for the container's processes."""
+        from .container.top import top
+        from .errors import NotRunning
+
+        box = self.container(container)
+        if not box.state.status.is_up:
+            raise NotRunning(f"container {box.id} is not running")
+        return top(self._lifecycle.pids(box.record), ps_args)
 
     def exec(
         self,
@@ -117,30 +449,137 @@ class Engine:
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> int:
-        """Run another process in a running container; its exit status (0 when detached)."""
+        """Run another process in a running container; its exit status (0 when detached).
 
-    def stop(self, container: str, *, timeout: int | None = None, signal: str | None = None) -> None: ...
-    def kill(self, container: str, *, signal: str = "SIGKILL") -> None: ...
-    def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None: ...
+        Raises:
+            NotRunning; LaunchError: it could not be started.
+        """
+        from .container.exec import ExecRequest
+        from .container.launch import Streams
+
+        request = ExecRequest(
+            args=args,
+            env=env,
+            workdir=workdir,
+            user=user,
+            privileged=privileged,
+            detach=detach,
+        )
+        return self._lifecycle.exec(
+            self.container(container), request, Streams(stdin, stdout, stderr)
+        )
+
+    def stop(
+        self, container: str, *, timeout: int | None = None, signal: str | None = None
+    ) -> None:
+        """Ask a container to end and kill it when it does not.
+
+        Args:
+            timeout: seconds; -1 waits for ever; None is the container's own, else 10.
+        """
+        self._lifecycle.stop(self._containers.resolve(container), timeout, signal)
+
+    def kill(self, container: str, *, signal: str = "SIGKILL") -> None:
+        """Send a signal to a container's init.
+
+        Raises:
+            NotRunning
+        """
+        self._lifecycle.kill(self._containers.resolve(container), signal)
+
+    def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container.
+
+        Args:
+            force: kill a running one first. volumes: remove its anonymous volumes too.
+
+        Raises:
+            NotFound; Conflict: it is running.
+        """
+        container_id = self._containers.resolve(container)
+        self._lifecycle.remove(container_id, force=force, volumes=volumes)
+
     def wait(self, container: str) -> int:
         """Block until the container is not running; its exit status."""
+        return self._lifecycle.wait(self._containers.resolve(container))
 
-    def inspect_container(self, name_or_id: str, *, size: bool = False) -> dict[str, Any]: ...
-    def inspect_image(self, name_or_id: str) -> dict[str, Any]: ...
-    def inspect_volume(self, name: str) -> dict[str, Any]: ...
+    def cleanup(self, container: str) -> None:
+        """Remove an auto_remove container that has ended (its monitor calls this)."""
+        try:
+            container_id = self._containers.resolve(container)
+        except NotFound:
+            return
+        self._lifecycle.cleanup(container_id)
+
+    def inspect_container(self, name_or_id: str, *, size: bool = False) -> dict[str, Any]:
+        """Docker's JSON of a container."""
+        from .container.inspect import inspect
+
+        return inspect(self.container(name_or_id, size=size))
+
+    def inspect_image(self, name_or_id: str) -> dict[str, Any]:
+        """Docker's JSON of an image."""
+        from .image.inspect import inspect
+
+        return inspect(self.image(name_or_id))
+
+    def inspect_volume(self, name: str) -> dict[str, Any]:
+        """Docker's JSON of a volume."""
+        from .container.inspect import inspect_volume
+
+        return inspect_volume(self._volumes.get(name))
 
     # volumes ------------------------------------------------------------------------------------
     def create_volume(
-        self, name: str | None = None, *, labels: dict[str, str] | None = None,
+        self,
+        name: str | None = None,
+        *,
+        labels: dict[str, str] | None = None,
         options: dict[str, str] | None = None,
-    ) -> Volume: ...
-    def volumes(self, *, filters: dict[str, list[str]] | None = None) -> list[Volume]: ...
-    def remove_volume(self, name: str, *, force: bool = False) -> None: ...
+    ) -> Volume:
+        """Make a volume (or return the one of that name); anonymous without a name."""
+        return self._volumes.create(name, labels=labels or {}, options=options or {})
+
+    def volumes(self, *, filters: dict[str, list[str]] | None = None) -> list[Volume]:
+        """All volumes, by name."""
+        return self._volumes.list(filters=filters, in_use=self._volumes_in_use)
+
+    def _volumes_in_use(self) -> dict[str, list[str]]:
+        """Volume name -> ids of the containers that have it."""
+        users: dict[str, list[str]] = {}
+        for box in self._all_containers():
+            for point in box.record.mounts:
+                if point.type == "volume":
+                    users.setdefault(point.name, []).append(box.id)
+        return users
+
+    def remove_volume(self, name: str, *, force: bool = False) -> None:
+        """Remove a volume and its data.
+
+        Raises:
+            NotFound (unless force); Conflict: a container has it.
+        """
+        self._volumes.remove(name, force=force, in_use=self._volumes_in_use)
+
     def prune_volumes(
         self, *, all: bool = False, filters: dict[str, list[str]] | None = None
     ) -> tuple[list[str], int]:
-        """(names removed, bytes freed)."""
+        """Remove volumes that no container has: anonymous ones, with ``all`` named ones too.
+
+        Returns:
+            (names removed, bytes freed)
+        """
+        return self._volumes.prune(all=all, filters=filters, in_use=self._volumes_in_use)
 
     # the engine itself --------------------------------------------------------------------------
-    def info(self) -> dict[str, Any]: ...
-    def version(self) -> dict[str, Any]: ...
+    def info(self) -> dict[str, Any]:
+        """What ``fastbox info`` prints."""
+        from .info import info
+
+        return info(self)
+
+    def version(self) -> dict[str, Any]:
+        """What ``fastbox version`` prints."""
+        from .info import version
+
+        return version()

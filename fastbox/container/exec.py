@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import orjson
 
 from .._core import launch as core
 from ..errors import Conflict, InvalidArgument, NotRunning
@@ -20,7 +19,6 @@ from .record import Container, Status
 
 if TYPE_CHECKING:
     from .cgroups import Cgroup
-    from .store import ContainerStore
 
 _ERROR = struct.Struct("=IiiI")
 
@@ -53,26 +51,28 @@ def check(container: Container, request: ExecRequest) -> None:
 
 
 def run(
-    store: ContainerStore,
     container: Container,
     request: ExecRequest,
     cgroup: Cgroup,
+    config: dict[str, Any],
     seccomp: bytes,
     streams: launch.Streams,
 ) -> int:
     """Run it; its exit status (0 when detached).
 
+    Args:
+        config: the container's OCI runtime configuration; seccomp: its compiled filter.
+
     Raises:
         LaunchError: it could not be started (``run_exit_code`` 126 or 127).
     """
-    check(container, request)
     state = container.state
     pidfd = process.open_pidfd(state.pid, state.pid_starttime)
     if pidfd is None:
         raise NotRunning(f"container {container.id} is not running")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, pidfd)
-        plan = _plan(store, container, request, seccomp)
+        plan = _plan(container, request, config, seccomp)
         plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
         stack.callback(os.close, plan_fd)
         os.write(plan_fd, plan.data)
@@ -113,11 +113,9 @@ def _procs(cgroup: Cgroup) -> list[bytes]:
 
 
 def _plan(
-    store: ContainerStore, container: Container, request: ExecRequest, seccomp: bytes
+    container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes
 ) -> Plan:
     record = container.record
-    with open(f"{store.directory(record.id)}/config.json", "rb") as file:
-        spec: dict[str, Any] = orjson.loads(file.read())
     process_spec: dict[str, Any] = dict(spec["process"])
     process_spec["args"] = request.args
     process_spec["env"] = _environment(record.env, request.env)

@@ -21,7 +21,7 @@ def ensure(layers: str) -> None:
     target = f"{layers}/{NAME}"
     if os.path.isdir(target):
         return
-    from ..tree import remove_tree
+    from .._core.tree import remove_tree
 
     os.makedirs(layers, mode=0o700, exist_ok=True)
     staging = f"{layers}/{NAME}.{os.getpid()}-{os.urandom(4).hex()}"

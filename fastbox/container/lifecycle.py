@@ -11,12 +11,14 @@ import msgspec
 import orjson
 
 from ..errors import Conflict, FastboxError, LaunchError, NotFound, NotRunning, StoreError
+from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
 from .cgroups import Cgroup
 from .record import Container, ContainerRecord
 
 if TYPE_CHECKING:
     from ..volume.store import VolumeStore
+    from .exec import ExecRequest
     from .store import ContainerStore
 
 DEFAULT_STOP_TIMEOUT = 10
@@ -253,6 +255,36 @@ class Lifecycle:
         if record.config.auto_remove and not self.store.state(record).status.is_up:
             with contextlib.suppress(NotFound, Conflict):
                 self._remove_ended(record)
+
+    def cleanup_abandoned(self, container: Container) -> None:
+        """``cleanup`` of a container whose monitor and client were both killed; not while either
+        is still at it."""
+        pid, started = self.store.monitor(container.id)
+        if process.is_alive(pid, started):
+            return
+        try:
+            with lock(self.store.directory(container.id), blocking=False):
+                pass
+        except OSError:
+            return
+        self.cleanup(container.id)
+
+    # looking in ---------------------------------------------------------------------------------
+    def pids(self, record: ContainerRecord) -> list[int]:
+        """The container's processes, as the host numbers them."""
+        return self._cgroup(record).pids()
+
+    def exec(self, container: Container, request: ExecRequest, streams: launch.Streams) -> int:
+        """Run another process in a running container; see ``exec.run``."""
+        from . import exec as execs
+
+        execs.check(container, request)
+        with open(f"{container.directory}/config.json", "rb") as file:
+            config: dict[str, Any] = orjson.loads(file.read())
+        return execs.run(
+            container, request, self._cgroup(container.record), config, self.seccomp_of(config),
+            streams,
+        )
 
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

@@ -316,7 +316,7 @@ class ContainerStore:
     # removing -----------------------------------------------------------------------------------
     def discard(self, container_id: str, name: str | None) -> None:
         """Rename the directory away (from here on it does not exist), then delete it."""
-        from ..tree import remove_tree
+        from .._core.tree import remove_tree
 
         if name is not None:
             self.release_name(name, container_id)
@@ -332,7 +332,7 @@ class ContainerStore:
     def sweep(self) -> None:
         """Remove what a killed process left behind: trash, containers never finished, names
         without a container. Whatever somebody holds the lock of is being worked on."""
-        from ..tree import remove_tree
+        from .._core.tree import remove_tree
 
         for entry in os.listdir(self.trash):
             with contextlib.suppress(OSError):

@@ -205,7 +205,10 @@ static int clone_null(void) {
   return copy;
 }
 
-static int empty_directory(void) {
+/* An empty read-only directory. All masks share one superblock: copies of the first. */
+static int empty_directory(struct fb_context *context) {
+  if (context->mask_fd >= 0)
+    return fb_open_tree(context->mask_fd, "", FB_OPEN_TREE_CLONE | AT_EMPTY_PATH);
   int fs = (int)syscall(SYS_fsopen, "tmpfs", FB_FSOPEN_CLOEXEC);
   if (fs < 0) return -1;
   int mounted = -1;
@@ -216,7 +219,7 @@ static int empty_directory(void) {
   return mounted;
 }
 
-static int mask(const char *path, struct fb_error *error) {
+static int mask(struct fb_context *context, const char *path, struct fb_error *error) {
   int to = fb_openat2(AT_FDCWD, path, O_PATH, 0, FB_RESOLVE_NO_MAGICLINKS);
   if (to < 0) {
     if (errno == ENOENT || errno == ENOTDIR) return 0;
@@ -227,14 +230,18 @@ static int mask(const char *path, struct fb_error *error) {
     fb_close(to);
     FAIL_AT(2);
   }
-  int from = S_ISDIR(status.st_mode) ? empty_directory() : clone_null();
+  int directory = S_ISDIR(status.st_mode);
+  int from = directory ? empty_directory(context) : clone_null();
   if (from < 0) {
     fb_close(to);
     FAIL_AT(3);
   }
   int result = fb_move_mount(from, to);
-  fb_close(from);
   fb_close(to);
+  if (result == 0 && directory && context->mask_fd < 0)
+    context->mask_fd = from;
+  else
+    fb_close(from);
   if (result < 0) FAIL_AT(4);
   return 0;
 }
@@ -329,7 +336,7 @@ static int run_op(struct fb_context *context, const struct fb_op *op, struct fb_
     case FB_OP_ATTACH: return attach(context, op, b, error);
     case FB_OP_MKNOD: return make_node(op, a, error);
     case FB_OP_SYMLINK: return make_symlink(a, b, error);
-    case FB_OP_MASK: return mask(a, error);
+    case FB_OP_MASK: return mask(context, a, error);
     case FB_OP_READONLY: return read_only(a, error);
     case FB_OP_SYSCTL:
     case FB_OP_PROC_WRITE: return proc_write(a, b, error);

@@ -125,6 +125,7 @@ struct fb_context {
   int stdio[3];
   int init_fd;
   int error_fd;
+  int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
 };
 
 /* Check a buffer and resolve it. `memory` must hold fb_context_size() bytes.

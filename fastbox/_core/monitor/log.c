@@ -26,7 +26,7 @@ void log_open(struct log *log, int directory, int64_t max_size, int max_files) {
   log->max_size = max_size;
   log->max_files = max_files < 1 ? 1 : max_files;
   log->dropped = 0;
-  open_current(log, 0);
+  log->fd = -1; /* opened with the first line: many containers write none */
 }
 
 static void rotate(struct log *log) {
@@ -48,8 +48,8 @@ static void rotate(struct log *log) {
 }
 
 static void write_batch(struct log *log, struct iovec *parts, int count, size_t total) {
+  if (log->fd < 0) open_current(log, 0); /* the first line, or a full disk earlier: try again */
   if (log->max_size > 0 && log->size > 0 && log->size + (int64_t)total > log->max_size) rotate(log);
-  if (log->fd < 0) open_current(log, 0); /* rotation failed earlier (full disk): try again */
   size_t left = total;
   while (left > 0 && log->fd >= 0) {
     ssize_t n = writev(log->fd, parts, count);

@@ -1,0 +1,81 @@
+import os
+from collections.abc import Sequence
+
+MAGIC: int
+OP_CGROUP_JOIN: int
+OP_UNSHARE: int
+OP_PROPAGATION: int
+OP_OVERLAY: int
+OP_TREE: int
+OP_PIVOT: int
+OP_FSMOUNT: int
+OP_ATTACH: int
+OP_MKNOD: int
+OP_SYMLINK: int
+OP_MASK: int
+OP_READONLY: int
+OP_SYSCTL: int
+OP_LOOPBACK: int
+OP_HOSTNAME: int
+OP_DOMAINNAME: int
+OP_MKDIR: int
+OP_ROOT_READONLY: int
+OP_PROC_WRITE: int
+OP_RLIMIT: int
+STEP_CLONE: int
+STEP_USER: int
+STEP_GROUP: int
+STEP_STDIO: int
+STEP_KEYRING: int
+STEP_CWD: int
+STEP_CAPS: int
+STEP_SETID: int
+STEP_SECCOMP: int
+STEP_EXEC: int
+STEP_MONITOR: int
+STEP_SETNS: int
+STEP_PLAN: int
+STEP_TTY: int
+F_DIR: int
+F_FILE: int
+F_NOFOLLOW: int
+F_RECURSIVE: int
+F_USER: int
+F_OPTIONAL: int
+P_NO_NEW_PRIVS: int
+P_KEYRING: int
+P_SET_HOME: int
+P_INIT: int
+P_USER_NAME: int
+P_GROUP: int
+P_ALL_CAPS_USER: int
+P_DETACH: int
+ERROR_SIZE: int
+
+class StepError(Exception):
+    step: int
+    index: int
+    errno: int
+    where: int
+    def __init__(self, step: int, index: int, errno: int, where: int) -> None: ...
+
+def check_plan(data: bytes) -> None: ...
+def start(
+    plan: bytes,
+    *,
+    stdio: Sequence[int],
+    monitor_path: bytes,
+    monitor_argv: Sequence[bytes],
+    monitor_fds: Sequence[int],
+    cgroup_fd: int = -1,
+    init_fd: int = -1,
+) -> tuple[int, int]: ...
+def spawn_helper(helper_fd: int, argv: Sequence[bytes], fds: Sequence[int]) -> int: ...
+def wait_helper(pid: int) -> int: ...
+def overlay_view(
+    directory: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: str,
+    *,
+    read_only: bool = True,
+) -> int: ...

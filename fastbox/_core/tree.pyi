@@ -1,0 +1,3 @@
+import os
+
+def remove_tree(path: str | bytes | os.PathLike[str]) -> None: ...

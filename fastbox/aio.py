@@ -1,0 +1,164 @@
+"""AsyncEngine: the engine's verbs as coroutines.
+
+Each call runs in a thread of the engine's own pool (the work is system calls that block without the
+GIL), so the event loop never waits, whatever loop it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+
+
+from .engine import Engine
+from .errors import FastboxError
+
+if TYPE_CHECKING:
+    from .container.logs import LogLine
+    from .runner import Result
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _coroutine(
+    method: Callable[Concatenate[Engine, P], T],
+) -> Callable[Concatenate[AsyncEngine, P], Coroutine[Any, Any, T]]:
+    @functools.wraps(method)
+    async def call(self: AsyncEngine, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._submit(functools.partial(method, self.engine, *args, **kwargs))
+
+    return call
+
+
+class AsyncEngine:
+    """The same verbs as ``Engine``, with the same arguments, results and errors, as coroutines.
+
+    Use it as ``async with AsyncEngine() as engine`` or call ``close`` in the end. Cancelling ``run``
+    or ``run_attached`` kills the container; cancelling anything else lets it finish in its thread.
+
+    Args:
+        root, runtime_dir: see ``Engine``.
+        max_threads: how many calls may be under way at once; a running container that is waited
+            for takes one.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        runtime_dir: str | None = None,
+        *,
+        max_threads: int = 128,
+    ) -> None:
+        self.engine = Engine(root, runtime_dir)
+        self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix="fastbox")
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads, once their calls have ended."""
+        self._pool.shutdown(wait=False)
+
+    async def _submit(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    pull = _coroutine(Engine.pull)
+    images = _coroutine(Engine.images)
+    image = _coroutine(Engine.image)
+    tag = _coroutine(Engine.tag)
+    remove_image = _coroutine(Engine.remove_image)
+    import_image = _coroutine(Engine.import_image)
+    bootstrap = _coroutine(Engine.bootstrap)
+    create = _coroutine(Engine.create)
+    start = _coroutine(Engine.start)
+    containers = _coroutine(Engine.containers)
+    container = _coroutine(Engine.container)
+    top = _coroutine(Engine.top)
+    exec = _coroutine(Engine.exec)
+    stop = _coroutine(Engine.stop)
+    kill = _coroutine(Engine.kill)
+    remove = _coroutine(Engine.remove)
+    wait = _coroutine(Engine.wait)
+    cleanup = _coroutine(Engine.cleanup)
+    inspect_container = _coroutine(Engine.inspect_container)
+    inspect_image = _coroutine(Engine.inspect_image)
+    inspect_volume = _coroutine(Engine.inspect_volume)
+    create_volume = _coroutine(Engine.create_volume)
+    volumes = _coroutine(Engine.volumes)
+    remove_volume = _coroutine(Engine.remove_volume)
+    prune_volumes = _coroutine(Engine.prune_volumes)
+    info = _coroutine(Engine.info)
+    version = _coroutine(Engine.version)
+
+    async def run_attached(
+        self,
+        container: str,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> int:
+        """See ``Engine.run_attached``; cancelling kills the container."""
+        call = functools.partial(
+            self.engine.run_attached, container, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return await self._killing(self._submit(call), container)
+
+    async def run(
+        self,
+        image: str,
+        command: Iterable[str] | None = None,
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        pull: str = "missing",
+        **config: Any,
+    ) -> Result:
+        """See ``fastbox.run``; cancelling kills the container and removes it."""
+        from .runner import Run
+
+        job = Run(
+            self.engine, image, command, input=input, env=env, timeout=timeout, check=check, **config
+        )
+        await self._submit(functools.partial(job.prepare, pull))
+        return await self._killing(self._submit(job.execute), job.container_id)
+
+    async def _killing(self, call: Coroutine[Any, Any, T], container: str) -> T:
+        task = asyncio.ensure_future(call)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            with contextlib.suppress(FastboxError):
+                await self._submit(functools.partial(self.engine.kill, container))
+            with contextlib.suppress(FastboxError):
+                await task
+            raise
+
+    async def logs(
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> AsyncIterator[LogLine]:
+        """See ``Engine.logs``."""
+        lines = self.engine.logs(container, follow=follow, tail=tail, since=since, until=until)
+        end = object()
+        while True:
+            line: Any = await self._submit(functools.partial(next, lines, end))
+            if line is end:
+                return
+            yield line
