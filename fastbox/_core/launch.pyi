@@ -48,7 +48,6 @@ P_SET_HOME: int
 P_INIT: int
 P_USER_NAME: int
 P_GROUP: int
-P_ALL_CAPS_USER: int
 P_DETACH: int
 ERROR_SIZE: int
 

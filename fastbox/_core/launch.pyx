@@ -34,7 +34,7 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_STEP_SETNS, FB_STEP_PLAN, FB_STEP_TTY
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
-    enum: FB_P_ALL_CAPS_USER, FB_P_DETACH
+    enum: FB_P_DETACH
 
 cdef extern from "launch/start.h" nogil:
     enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END
@@ -103,7 +103,6 @@ P_SET_HOME = FB_P_SET_HOME
 P_INIT = FB_P_INIT
 P_USER_NAME = FB_P_USER_NAME
 P_GROUP = FB_P_GROUP
-P_ALL_CAPS_USER = FB_P_ALL_CAPS_USER
 P_DETACH = FB_P_DETACH
 ERROR_SIZE = sizeof(fb_error)
 

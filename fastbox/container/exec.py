@@ -104,7 +104,13 @@ def run(
         if len(record) == _ERROR.size:
             error = core.StepError(*_ERROR.unpack(record))
             user = container.record.user if request.user is None else request.user
-            raise launch.describe(error, plan, request.args, user) from error
+            raise launch.describe(
+                error,
+                plan,
+                argv=request.args,
+                user=user,
+                cwd=request.workdir or container.record.workdir,
+            ) from error
         return status
 
 
@@ -125,7 +131,6 @@ def _plan(
         caps = capabilities.resolve(privileged=True)
         process_spec["capabilities"] = {"bounding": caps, "effective": caps, "permitted": caps}
         seccomp = b""
-        flags |= core.P_ALL_CAPS_USER
     kinds = [entry["type"] for entry in spec["linux"]["namespaces"]]
     builder = PlanBuilder()
     data = finish(

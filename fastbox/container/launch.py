@@ -114,11 +114,13 @@ def sealed_helper() -> int:
 _sealed = -1
 
 
-def describe(error: core.StepError, plan: Plan | None, argv: list[str], user: str) -> LaunchError:
+def describe(
+    error: core.StepError, plan: Plan, *, argv: list[str], user: str, cwd: str
+) -> LaunchError:
     """The error that a failed step is, with Docker's wording where Docker has one."""
     text = os.strerror(error.errno).lower()
     about = ""
-    if plan is not None and 0 <= error.index < len(plan.descriptions):
+    if 0 <= error.index < len(plan.descriptions):
         about = plan.descriptions[error.index]
     command = argv[0]
     code, hint = 125, None
@@ -144,9 +146,9 @@ def describe(error: core.StepError, plan: Plan | None, argv: list[str], user: st
             if error.errno == errno.ENOENT
             else f"reading /etc/group of the image: {text}"
         )
-    elif error.step == core.STEP_CWD:
+    elif error.step in (core.STEP_CWD, core.OP_MKDIR):
         code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
-        message = f"working directory: {text}"
+        message = f'chdir to working directory "{cwd}": {text}'
     elif error.errno == errno.EPERM and error.where == 9:
         message = f"mounting {about}: it is inside /proc, where nothing may be mounted"
     else:
@@ -281,7 +283,11 @@ def start(
                     os.close(status_read)
                 if isinstance(error, core.StepError):
                     raise describe(
-                        error, plan, [record.path, *record.args], record.user
+                        error,
+                        plan,
+                        argv=[record.path, *record.args],
+                        user=record.user,
+                        cwd=record.workdir,
                     ) from error
                 raise
         # The monitor says that state.json stands; only its own copy of the pipe is left.

@@ -41,7 +41,7 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
     ),
     # What bench/ unpacks: about 200 MB in 10,000 files.
     "big": (
-        ["--variant=minbase", "--include=python3,perl,git,locales,vim-runtime"],
+        ["--variant=minbase", "--include=python3"],
         ['CMD ["bash"]'],
     ),
 }

@@ -98,13 +98,11 @@ static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable
   return 0;
 }
 
-static int set_ids(const struct fb_user *user, int keep_caps, struct fb_error *error) {
+static int set_ids(const struct fb_user *user, struct fb_error *error) {
   if (syscall(SYS_setgroups, (size_t)user->ngroups, user->groups) < 0)
     return fail(error, FB_STEP_SETID, 1);
   if (syscall(SYS_setresgid, user->gid, user->gid, user->gid) < 0)
     return fail(error, FB_STEP_SETID, 2);
-  if (keep_caps && syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
-    return fail(error, FB_STEP_SETID, 4);
   if (syscall(SYS_setresuid, user->uid, user->uid, user->uid) < 0)
     return fail(error, FB_STEP_SETID, 3);
   return 0;
@@ -192,13 +190,12 @@ static void reset_signals(void) {
 static int confine(struct fb_context *context, const struct fb_user *user,
                    struct fb_error *error) {
   const struct fb_plan *plan = context->plan;
-  int keep = user->uid && (plan->flags & FB_P_ALL_CAPS_USER);
   if (drop_bounding(plan->cap_bounding, error) < 0) return -1;
   /* Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it comes before the set*id calls;
    * with it, as late as possible, so that a filter may forbid what is done here. */
   if (!(plan->flags & FB_P_NO_NEW_PRIVS) && load_seccomp(plan, error) < 0) return -1;
-  if (set_ids(user, keep, error) < 0) return -1;
-  if (!user->uid || keep) {
+  if (set_ids(user, error) < 0) return -1;
+  if (!user->uid) {
     if (set_caps(plan->cap_effective, plan->cap_permitted, plan->cap_inheritable,
                  plan->cap_ambient, error) < 0)
       return -1;

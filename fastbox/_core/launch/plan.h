@@ -73,8 +73,7 @@ enum fb_plan_flag {
   FB_P_INIT = 8,       /* exec init_fd with argv; init runs the command */
   FB_P_USER_NAME = 16, /* user is a name to be looked up */
   FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
-  FB_P_ALL_CAPS_USER = 64, /* keep capabilities although the user is not root (exec --privileged) */
-  FB_P_DETACH = 128,       /* exec: nobody waits */
+  FB_P_DETACH = 64,     /* exec: nobody waits */
 };
 
 struct fb_op {

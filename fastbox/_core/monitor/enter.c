@@ -5,7 +5,7 @@
  * fds: 0-2 the command's streams, 3 the plan (a memfd), 4 errors, 5 pidfd of the container's init,
  * 6 the container's v2 cgroup directory, 7 --init binary (unused).
  * argv: 0 "fastbox-enter", then cgroup.procs files of the container's v1 cgroups.
- * Exits with the command's status; detached, at once. */
+ * Exits with the command's status; detached, the process that was started exits at once. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -80,13 +80,20 @@ int enter_main(int argc, char **argv, char **envp) {
     if (procs[nprocs] < 0) die(FB_OP_CGROUP_JOIN, 1);
     nprocs++;
   }
+  /* Detached, we stay as the command's parent, nobody's child: if it were left to the host's init,
+   * the container's end would wait until that reaps it. */
+  int detached = (context.plan->flags & FB_P_DETACH) != 0;
+  if (detached) {
+    pid_t ours = fork();
+    if (ours < 0) die(FB_STEP_CLONE, 2);
+    if (ours > 0) _exit(0);
+    setsid();
+  }
   if (setns(FD_INIT, (int)context.plan->namespaces) < 0) die(FB_STEP_SETNS, 1);
   pid_t child = clone_into(fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP);
   if (child < 0) die(FB_STEP_CLONE, 1);
   if (child == 0) run_command(&context, procs, nprocs);
-  int detached = (context.plan->flags & FB_P_DETACH) != 0;
   syscall(SYS_close_range, 3, ~0u, 0);
-  if (detached) return 0;
   for (int i = 0; i < 3; i++) close(i);
   int status;
   while (waitpid(child, &status, 0) < 0)
