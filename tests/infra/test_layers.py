@@ -14,7 +14,7 @@ import pytest
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # part -> the parts that it may import. "base" is what lies beside them and knows none of them.
-BASE = {"errors", "atomic", "locks", "tree"}
+BASE = {"errors", "atomic", "locks", "trash"}
 LOWER = {"_core", "oci"}
 MAY_IMPORT = {
     "_core": set[str](),
@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "volume": LOWER,
     "image": LOWER | {"registry", "volume"},
     "container": LOWER | {"image", "volume"},
-    "engine": LOWER | {"registry", "volume", "image", "container"},
+    "info": LOWER | {"container"},
+    "engine": LOWER | {"info", "registry", "volume", "image", "container"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {
@@ -31,6 +32,8 @@ HEAVY = {
     "tarfile", "tempfile", "unittest", "urllib3", "urllib.request", "concurrent.futures",
     "pathlib", "dataclasses", "shutil", "typing_extensions", "logging", "uuid", "socketserver",
 }  # fmt: skip
+# The asyncio face is asyncio; nobody who does not ask for it loads it.
+USED_THERE = {"fastbox.aio": {"asyncio", "concurrent.futures"}}
 OCI_IO = {"io", "socket", "subprocess", "urllib3", "shutil", "tempfile"}
 
 
@@ -88,7 +91,7 @@ def test_imports_point_down(dotted: str, path: str) -> None:
     if mine in MAY_IMPORT:
         assert found <= MAY_IMPORT[mine] | BASE | {mine}
     elif mine in BASE:
-        assert found <= BASE
+        assert found <= BASE | {"_core"}
     if mine != "cli":
         assert "cli" not in found or mine in ("", "__main__")
         assert "click" not in {name.split(".")[0] for name in imports(dotted, path)}
@@ -97,7 +100,8 @@ def test_imports_point_down(dotted: str, path: str) -> None:
 @pytest.mark.parametrize(("dotted", "path"), MODULES, ids=[name for name, _ in MODULES])
 def test_heavy_imports_are_made_where_used(dotted: str, path: str) -> None:
     found = set(imports(dotted, path, top_level_only=True))
-    assert not {name for name in found if name in HEAVY or name.split(".")[0] in HEAVY}
+    heavy = {name for name in found if name in HEAVY or name.split(".")[0] in HEAVY}
+    assert not heavy - USED_THERE.get(dotted, set())
 
 
 @pytest.mark.parametrize("path", [p for name, p in MODULES if part(name) == "oci"])
