@@ -88,6 +88,7 @@ class Cgroup:
         if self.v2_dir:
             try:
                 files.write_raw(self.v2_dir, "cgroup.kill", "1")  # Linux 5.14
+                self._thaw_v1()
                 return
             except FileNotFoundError:
                 pass
@@ -117,10 +118,20 @@ class Cgroup:
                     self.thaw()
                 except FastboxError:
                     pass
+                self._thaw_v1()
             elif not pids:
                 return
             else:
                 time.sleep(0.001 * min(attempt, 20))
+
+    def _thaw_v1(self) -> None:
+        """A process frozen by the v1 freezer dies only when it is thawed, unlike one of v2."""
+        if "freezer" in self.v1_dirs:
+            for directory in _tree(self.v1_dirs["freezer"]):
+                try:
+                    files.write_raw(directory, "freezer.state", "THAWED")
+                except OSError:
+                    continue  # gone
 
     def freeze(self) -> None:
         """Stop all processes; returns when they stand still.
