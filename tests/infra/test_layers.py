@@ -88,6 +88,7 @@ def part(dotted: str) -> str:
 def test_imports_point_down(dotted: str, path: str) -> None:
     mine = part(dotted)
     found = {part(name) for name in imports(dotted, path) if name.startswith("fastbox.")}
+    found.discard("__version__")
     if mine in MAY_IMPORT:
         assert found <= MAY_IMPORT[mine] | BASE | {mine}
     elif mine in BASE:
