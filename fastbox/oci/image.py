@@ -121,7 +121,7 @@ class Manifest(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True)
 class Index(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """A list of manifests (image-spec image-index.md)."""
 
-    schema_version: int = msgspec.field(name="schemaVersion", default=2)
+    schema_version: int = msgspec.field(name="schemaVersion")
     media_type: str = ""
     manifests: list[Descriptor]
     annotations: dict[str, str] | None = None
@@ -236,7 +236,7 @@ def decode(data: bytes, media_type: str = "") -> Manifest | Index:
     inner = shape.media_type or ""
     known = MANIFEST_TYPES | INDEX_TYPES
     outer = media_type.partition(";")[0].strip().lower()
-    if "manifest.v1+" in outer and "docker" in outer or shape.has("fs_layers"):
+    if ("manifest.v1+" in outer and "docker" in outer) or shape.has("fs_layers"):
         raise ImageError(
             "manifest has the outdated schema version 1, which is not supported",
             hint="push the image again with a current tool",
@@ -289,7 +289,9 @@ def _manifest(data: bytes) -> Manifest:
     for layer in document.layers:
         layer.check("layer")
         if layer.media_type not in LAYER_TYPES:
-            raise ImageError(f"layer {layer.short_id} is of unknown type {layer.media_type[:100]!r}")
+            raise ImageError(
+                f"layer {layer.short_id} is of unknown type {layer.media_type[:100]!r}"
+            )
     return document
 
 

@@ -120,7 +120,9 @@ def runs(wanted: Platform) -> list[Platform]:
     return result
 
 
-def select(manifests: Iterable[Descriptor], wanted: Platform, *, strict: bool = False) -> Descriptor:
+def select(
+    manifests: Iterable[Descriptor], wanted: Platform, *, strict: bool = False
+) -> Descriptor:
     """The manifest of an index that fits ``wanted`` best.
 
     Entries without a platform fit when nothing else does and they are alone; attestations

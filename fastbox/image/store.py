@@ -1,0 +1,564 @@
+"""The image store: an OCI image layout (``skopeo inspect oci:ROOT/images:NAME`` reads it) beside
+unpacked layers that many images and containers share.
+
+What makes an image exist is one entry of ``index.json``, which is replaced whole under the lock
+``images/lock``. Everything an entry points to is on disk before; whatever no entry reaches is
+garbage. Two further rules keep concurrent processes apart:
+
+- Who makes something that no entry names yet (a pull, an import, a container being created) holds
+  a *lease*: a shared lock on ``images/lease``. Garbage is collected only under the exclusive one.
+- Nothing young is garbage: a killed pull's blobs and layers are what the next pull continues from,
+  and other programs (skopeo) write blobs first and the index last.
+
+The order of the locks is ``lease`` (shared), then ``lock``. The collector has ``lock`` and only
+tries for the exclusive ``lease``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from .. import atomic, locks
+from ..errors import Ambiguous, FastboxError, ImageError, InvalidArgument, NotFound, StoreError
+from ..oci import digest as digests
+from ..oci import image as oci
+from ..oci import platform as platforms
+from ..oci import reference as references
+from . import trash
+from .content import BlobStore
+from .layers import LayerStore, storing
+from .naming import (
+    IMAGE_ID,
+    REPO_DIGEST,
+    answers_to,
+    full_repo_digest,
+    name_of,
+    repo_digests_of,
+    try_parse,
+    without_name,
+    without_redundant,
+)
+from .types import Image, Removed
+
+GRACE = 24 * 3600.0  # seconds for which what nobody refers to is kept for the next pull
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MAX_INDEX = 16 * 1024 * 1024
+_MAX_DEPTH = 4
+
+UsedBy = Callable[[str], "list[tuple[str, str, bool]]"]
+
+
+class Loaded(msgspec.Struct, kw_only=True):
+    """What one entry of the index stands for on this machine."""
+
+    digest: str
+    manifest: oci.Manifest
+    config: oci.ImageConfig
+
+
+class Broken(msgspec.Struct, kw_only=True):
+    """An entry of the index that cannot be used, and why; ``name`` is its name or digest."""
+
+    name: str
+    error: FastboxError
+
+
+class ImageStore:
+    """The images below a data root. Threads and processes may share one.
+
+    Args:
+        root: the data root; ``images``, ``layers`` and ``trash`` are made in it when something is
+            stored.
+        layers_in_use: names of the layer directories that containers are made of. Without it no
+            layer is ever removed.
+    """
+
+    def __init__(
+        self, root: str, *, layers_in_use: Callable[[], Iterable[str]] | None = None
+    ) -> None:
+        self.root = root
+        self.directory = os.path.join(root, "images")
+        self.trash = os.path.join(root, "trash")
+        self.blobs = BlobStore(self.directory, self.trash)
+        self.layers = LayerStore(os.path.join(root, "layers"), self.trash, layers_in_use)
+        self._index_path = os.path.join(self.directory, "index.json")
+        self._index: tuple[tuple[int, int, int], list[oci.Descriptor]] | None = None
+        self._loaded: dict[str, Loaded] = {}
+        self._ready = False
+        self._guard = threading.Lock()
+        self._lease_fd = -1
+        self._leases = 0
+
+    # ---- preparation, locks ------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the directories, and clean up what killed processes left; done once per object."""
+        if self._ready:
+            return
+        with storing("set up the image store in", self.root):
+            os.makedirs(self.root, 0o700, exist_ok=True)
+            for path in (self.directory, self.blobs.ingest, self.layers.directory):
+                os.makedirs(path, 0o700, exist_ok=True)
+            for path in (self.layers.staging, self.layers.meta, self.trash):
+                os.makedirs(path, 0o700, exist_ok=True)
+            with locks.lock(os.path.join(self.directory, "lock"), create=True):
+                # blobs/ last: a store with blobs and no index is a damaged one, not a new one.
+                if not os.path.isdir(self.blobs.directory):
+                    if not os.path.exists(self._index_path):
+                        self._write_index([])
+                    atomic.write(os.path.join(self.directory, "oci-layout"), _LAYOUT)
+                    os.makedirs(self.blobs.directory, 0o700, exist_ok=True)
+        self._ready = True
+        self.cleanup()
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """While this is held, by any process, nothing is collected. Nests; any thread may hold it.
+
+        For what stores blobs or layers before ``add_image``, or relies on an image between
+        ``resolve`` and the moment at which a container names its layers.
+        """
+        self.prepare()
+        with self._guard:
+            if self._leases == 0:
+                path = os.path.join(self.directory, "lease")
+                with storing("lock", path):
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    try:
+                        fcntl.flock(fd, fcntl.LOCK_SH)
+                    except BaseException:
+                        os.close(fd)
+                        raise
+                self._lease_fd = fd
+            self._leases += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._leases -= 1
+                if self._leases == 0:
+                    os.close(self._lease_fd)
+                    self._lease_fd = -1
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The lock of ``index.json``."""
+        self.prepare()
+        path = os.path.join(self.directory, "lock")
+        with contextlib.ExitStack() as stack:
+            with storing("lock", path):
+                stack.enter_context(locks.lock(path, create=True))
+            yield
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[bool]:
+        """The lease for the collector; yields False when somebody holds a shared one."""
+        path = os.path.join(self.directory, "lease")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.lock(path, create=True, blocking=False))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def cleanup(self) -> None:
+        """Remove what killed processes left: staged layers, old partial downloads, trash.
+
+        What a live process works on is left alone. Errors are not worth failing a command for:
+        the next one tries again.
+        """
+        now = time.time()
+        with contextlib.suppress(OSError, StoreError), self.locked(), self.exclusive() as mine:
+            if mine:
+                for path in list(self._leftovers(now)):
+                    trash.move(path, self.trash)
+        with contextlib.suppress(OSError, StoreError):
+            trash.empty(self.trash)
+
+    def _leftovers(self, now: float) -> Iterator[str]:
+        for name in os.listdir(self.layers.staging):
+            yield os.path.join(self.layers.staging, name)
+        for directory in (self.directory, self.blobs.directory, self.layers.meta):
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                # Temporary files of atomic.write, and of skopeo, which holds no lock.
+                if name.startswith(".") or (name.startswith("oci-put-blob") and _old(path, now)):
+                    yield path
+        for name in os.listdir(self.blobs.ingest):
+            path = os.path.join(self.blobs.ingest, name)
+            if not name.startswith("sha256-") or _old(path, now):
+                yield path
+
+    # ---- blobs and layers --------------------------------------------------------------------
+
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """Whether a blob is here (with this size in bytes)."""
+        return self.blobs.has(digest, size)
+
+    def blob_path(self, digest: str) -> str:
+        """Where a blob is or would be."""
+        return self.blobs.path(digest)
+
+    def ingest_path(self, digest: str) -> str:
+        """Where the partial download of a blob is kept (the directory exists)."""
+        self.prepare()
+        return self.blobs.ingest_path(digest)
+
+    def put_blob(self, data: bytes) -> str:
+        """Store a small blob; its digest."""
+        with self.lease():
+            return self.blobs.put(data)
+
+    def commit_blob(self, part_path: str, digest: str, *, verified: bool = False) -> str:
+        """Make a complete download a blob; see ``BlobStore.commit``."""
+        with self.lease():
+            return self.blobs.commit(part_path, digest, verified=verified)
+
+    def read_json_blob(self, digest: str, what: str = "blob") -> bytes:
+        """A manifest, index or config, verified, at most 4 MiB."""
+        return self.blobs.read(digest, what)
+
+    def layer_dir(self, diff_id: str) -> str | None:
+        """Directory of an unpacked layer, None when there is none."""
+        return self.layers.path(diff_id)
+
+    def stage_layer(self) -> str:
+        """A new directory for unpacking a layer. The caller holds a lease until ``commit_layer``
+        or ``discard_layer``."""
+        self.prepare()
+        return self.layers.stage()
+
+    def commit_layer(self, staging: str, diff_id: str, unpacked_size: int, entries: int) -> str:
+        """Make a staged layer visible; its directory. ``unpacked_size`` in bytes."""
+        return self.layers.commit(staging, diff_id, unpacked_size, entries)
+
+    def discard_layer(self, staging: str) -> None:
+        """Delete a staged layer that came to nothing."""
+        self.layers.discard(staging)
+
+    def ensure_layers(self, image: Image) -> list[str]:
+        """Names of the layer directories of an image, top first, as overlayfs takes them.
+
+        What is missing is unpacked from the blobs, several layers at once.
+
+        Raises:
+            StoreError, ArchiveError: a blob is missing, damaged or malformed.
+        """
+        from .unpack import ensure_layers
+
+        return ensure_layers(self, image)
+
+    # ---- the index ---------------------------------------------------------------------------
+
+    def entries(self) -> list[oci.Descriptor]:
+        """The entries of ``index.json``; not to be changed.
+
+        Raises:
+            StoreError: unreadable or damaged.
+        """
+        path = self._index_path
+        try:
+            with open(path, "rb") as file:
+                found = os.fstat(file.fileno())
+                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+                if self._index is not None and self._index[0] == stamp:
+                    return self._index[1]
+                data = file.read(_MAX_INDEX + 1)
+        except FileNotFoundError as error:
+            if os.path.isdir(self.blobs.directory):
+                raise StoreError(f"the image store is damaged: {path} is missing") from error
+            return []
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        try:
+            index = oci.decode_json(data, oci.Index, "index", _MAX_INDEX)
+            for entry in index.manifests:
+                entry.check("manifest")
+        except ImageError as error:
+            raise StoreError(
+                f"the image store is damaged: {path}: {error}",
+                hint="restore that file, or remove the store's directory `images` and pull again",
+            ) from error
+        self._index = (stamp, index.manifests)
+        return index.manifests
+
+    def _write_index(self, entries: list[oci.Descriptor]) -> None:
+        data = oci.encode(oci.Index(schema_version=2, media_type=oci.OCI_INDEX, manifests=entries))
+        with storing("write", self._index_path):
+            atomic.write(self._index_path, data)
+
+    def replace_entries(self, entries: list[oci.Descriptor]) -> None:
+        """Write the index; the caller has the lock and took care of what is dropped."""
+        self._write_index(without_redundant(entries))
+
+    def load(self, entry: oci.Descriptor) -> Loaded:
+        """Manifest and config of an entry; an index leads to this machine's manifest.
+
+        Raises:
+            StoreError: a blob is missing or damaged (names the file).
+            ImageError: it is no image.
+        """
+        found = self._loaded.get(entry.digest)
+        if found is not None:
+            return found
+        digest, document = self._manifest(entry, _MAX_DEPTH)
+        config = oci.decode_config(
+            self.blobs.read(document.config.digest, "image config"), document
+        )
+        found = Loaded(digest=digest, manifest=document, config=config)
+        self._loaded[entry.digest] = found
+        return found
+
+    def _manifest(self, entry: oci.Descriptor, depth: int) -> tuple[str, oci.Manifest]:
+        document = oci.decode(self.blobs.read(entry.digest, "manifest"), entry.media_type)
+        if isinstance(document, oci.Manifest):
+            return entry.digest, document
+        if depth == 0:
+            raise ImageError(f"indexes are nested too deep in {entry.digest}")
+        chosen = platforms.select(document.manifests, platforms.host())
+        return self._manifest(chosen, depth - 1)
+
+    def image_id(self, entry: oci.Descriptor) -> str:
+        """The image id of an entry, ``""`` if it cannot be loaded."""
+        noted = (entry.annotations or {}).get(IMAGE_ID)
+        if digests.is_digest(noted):
+            return str(noted)
+        try:
+            return self.load(entry).manifest.config.digest
+        except (StoreError, ImageError):
+            return ""
+
+    # ---- verbs -------------------------------------------------------------------------------
+
+    def add_image(
+        self,
+        name: str | None,
+        manifest: oci.Descriptor,
+        repo_digest: str | None = None,
+    ) -> Image:
+        """Make an image exist whose blobs are stored; its name moves here from any other.
+
+        Args:
+            name: ``docker.io/library/redis:latest``; None, or a name with a digest and no tag, for
+                an image without a tag.
+            manifest: of the platform's manifest.
+            repo_digest: digest under which the registry served it (of index or manifest), alone
+                or as ``docker.io/library/redis@sha256:…``.
+
+        Raises:
+            StoreError: something it needs is not there, or the index cannot be written.
+            ImageError: it is no image.
+        """
+        reference = references.parse(name) if name else None
+        served = full_repo_digest(reference, repo_digest)
+        if reference is not None and reference.tag is None and reference.digest is not None:
+            served = served or f"{reference.repository}@{reference.digest}"
+            reference = None
+        canonical = f"{reference.repository}:{reference.tag_or_default}" if reference else None
+        with self.lease():
+            loaded = self.load(manifest)
+            self._require_layers(loaded)
+            self.layers.settle(loaded.config.rootfs.diff_ids)
+            annotations = {IMAGE_ID: loaded.manifest.config.digest}
+            if canonical:
+                annotations[oci.REF_NAME] = canonical
+            if served:
+                annotations[REPO_DIGEST] = served
+            entry = oci.Descriptor(
+                media_type=manifest.media_type or oci.OCI_MANIFEST,
+                digest=manifest.digest,
+                size=manifest.size,
+                annotations=annotations,
+                platform=oci.PlatformSpec(
+                    loaded.config.architecture, loaded.config.os, loaded.config.variant or None
+                ),
+            )
+            with self.locked():
+                kept = [without_name(e, canonical, manifest.digest) for e in self.entries()]
+                self.replace_entries([e for e in kept if e is not None] + [entry])
+            return self._image(loaded.manifest.config.digest)
+
+    def _require_layers(self, loaded: Loaded) -> None:
+        for layer, diff_id in zip(
+            loaded.manifest.layers, loaded.config.rootfs.diff_ids, strict=True
+        ):
+            if not self.blobs.has(layer.digest) and self.layers.info(diff_id) is None:
+                raise StoreError(f"layer {layer.digest} of the image is not in the store")
+
+    def images(self, broken: list[Broken] | None = None) -> list[Image]:
+        """All images, in no particular order.
+
+        Args:
+            broken: gets what is in the index but cannot be used.
+        """
+        groups: dict[str, list[oci.Descriptor]] = {}
+        for entry in self.entries():
+            try:
+                groups.setdefault(self.load(entry).manifest.config.digest, []).append(entry)
+            except (StoreError, ImageError) as error:
+                if broken is not None:
+                    name = name_of(entry) or entry.digest
+                    broken.append(Broken(name=name, error=error))
+        owners = self._owners()
+        return [self._build(group, owners) for group in groups.values()]
+
+    def resolve(self, name_or_id: str) -> Image:
+        """The image of a name, a name with a digest, an id or the start of one.
+
+        Raises:
+            NotFound: `No such image: X:tag`.
+            Ambiguous: the id prefix fits several.
+            InvalidArgument: neither a reference nor an id.
+            StoreError: it exists, but is damaged.
+        """
+        entry, _ = self.find(name_or_id)
+        return self._image(self.load(entry).manifest.config.digest)
+
+    def lookup(self, name_or_id: str) -> Image | None:
+        """Like ``resolve``; None for an image that does not exist or cannot be used."""
+        try:
+            return self.resolve(name_or_id)
+        except (NotFound, StoreError, ImageError):
+            return None
+
+    def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
+        """The entry that ``text`` means, and the reference if it was by name, not by id.
+
+        Raises: as ``resolve``, but a damaged image is found.
+        """
+        entries = self.entries()
+        plain = text.removeprefix("sha256:")
+        if len(plain) == 64 and digests.is_hex(plain):
+            digest = f"sha256:{plain}"
+            for entry in entries:
+                if digest in (self.image_id(entry), entry.digest):
+                    return entry, None
+            raise NotFound(f"No such image: {text}")
+        reference, invalid = try_parse(text)
+        if reference is not None:
+            # The last one wins, as a name moves to the newest entry.
+            for entry in reversed(entries):
+                if answers_to(entry, reference):
+                    return entry, reference
+        if digests.is_hex(plain):
+            found = {i: e for e in entries if (i := self.image_id(e))[7:].startswith(plain) and i}
+            if len(found) > 1:
+                raise Ambiguous(
+                    f"ambiguous reference: {text}", hint=f"it fits {len(found)} image ids"
+                )
+            if found:
+                return next(iter(found.values())), None
+        if reference is None:
+            assert invalid is not None
+            raise invalid
+        raise NotFound(f"No such image: {reference.familiar}")
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name; the name is taken from any other image.
+
+        Raises:
+            InvalidArgument: target is no name (Docker's text). NotFound: no such source.
+        """
+        try:
+            reference = references.parse(target)
+        except InvalidArgument as error:
+            raise InvalidArgument(
+                f'error parsing reference: "{target}" is not a valid repository/tag: {error}',
+                hint=error.hint,
+            ) from error
+        if reference.digest:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        name = f"{reference.repository}:{reference.tag_or_default}"
+        with self.locked():
+            entry, _ = self.find(source)
+            self.load(entry)
+            annotations = {
+                key: value for key, value in (entry.annotations or {}).items() if key != REPO_DIGEST
+            }
+            annotations[oci.REF_NAME] = name
+            tagged = msgspec.structs.replace(entry, annotations=annotations)
+            served = (entry.annotations or {}).get(REPO_DIGEST)
+            if name_of(entry) == name and served:
+                annotations[REPO_DIGEST] = served
+            kept = [without_name(e, name, entry.digest) for e in self.entries()]
+            self.replace_entries([e for e in kept if e is not None] + [tagged])
+
+    def remove(
+        self,
+        name_or_id: str,
+        *,
+        force: bool = False,
+        used_by: UsedBy | None = None,
+        layers_in_use: Callable[[], Iterable[str]] | None = None,
+    ) -> list[Removed]:
+        """``rmi``: see ``removal.remove``. layers_in_use: as in the constructor, replaces that."""
+        from .removal import remove
+
+        if layers_in_use is not None:
+            self.layers.in_use = layers_in_use
+        return remove(self, name_or_id, force=force, used_by=used_by)
+
+    def collect(self) -> int:
+        """Delete blobs and layers that nothing has referred to for a day; bytes freed."""
+        from .removal import collect
+
+        return collect(self)
+
+    # ---- building ----------------------------------------------------------------------------
+
+    def _image(self, image_id: str) -> Image:
+        group = [entry for entry in self.entries() if self.image_id(entry) == image_id]
+        if not group:
+            raise NotFound(f"No such image: {image_id}")
+        return self._build(group, self._owners())
+
+    def _owners(self) -> dict[str, oci.Descriptor]:
+        """Which entry has a name, should a foreign tool have given it to several."""
+        return {name: entry for entry in self.entries() if (name := name_of(entry))}
+
+    def _build(self, group: list[oci.Descriptor], owners: dict[str, oci.Descriptor]) -> Image:
+        loaded = self.load(group[0])
+        config = loaded.config
+        names = [n for entry in group if (n := name_of(entry)) and owners.get(n) is entry]
+        return Image(
+            id=loaded.manifest.config.digest,
+            names=names,
+            repo_digests=list(dict.fromkeys(d for entry in group for d in repo_digests_of(entry))),
+            manifest_digest=loaded.digest,
+            created=config.created or "",
+            size=self._size(loaded),
+            layers=list(config.rootfs.diff_ids),
+            layer_blobs=[layer.digest for layer in loaded.manifest.layers],
+            architecture=config.architecture,
+            os=config.os,
+            variant=config.variant,
+            config=msgspec.to_builtins(config),
+        )
+
+    def _size(self, loaded: Loaded) -> int:
+        """Bytes unpacked; a layer that never was unpacked counts as its blob."""
+        total = 0
+        for layer, diff_id in zip(
+            loaded.manifest.layers, loaded.config.rootfs.diff_ids, strict=True
+        ):
+            try:
+                info = self.layers.info(diff_id)
+            except StoreError:
+                info = None
+            total += info.size if info is not None else layer.size
+        return total
+
+
+def _old(path: str, now: float) -> bool:
+    try:
+        return now - os.stat(path, follow_symlinks=False).st_mtime > GRACE
+    except OSError:
+        return False
