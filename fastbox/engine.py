@@ -57,7 +57,7 @@ class Engine:
         from .image.store import ImageStore
 
         self._make_directories()
-        return ImageStore(self.root)
+        return ImageStore(self.root, layers_in_use=self._layers_in_use)
 
     @cached_property
     def _volumes(self) -> VolumeStore:
@@ -161,9 +161,7 @@ class Engine:
         Raises:
             NotFound; Conflict: a container uses it, or several names share the id.
         """
-        return self._images.remove(
-            name_or_id, force=force, used_by=self._used_by, layers_in_use=self._layers_in_use
-        )
+        return self._images.remove(name_or_id, force=force, used_by=self._used_by)
 
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
@@ -234,11 +232,14 @@ class Engine:
         pull: str = "missing",
         platform: str | None = None,
         progress: Callable[[Any], None] | None = None,
+        transient: bool = False,
     ) -> Container:
         """Make a container that is not started yet.
 
         Args:
             pull: ``"missing"``, ``"always"`` or ``"never"``.
+            transient: this process is about to start it; should it be killed before, an auto_remove
+                container is swept by the next command.
 
         Raises:
             FastboxError: nothing of it is left.
@@ -246,18 +247,20 @@ class Engine:
         from .container.create import copy_config, create
 
         config = copy_config(config)
-        image, name = self._image_for(config.image, pull, platform, progress)
-        layers = self._images.ensure_layers(image)
-        return create(
-            self._containers,
-            config,
-            image,
-            name,
-            layers,
-            f"{self.root}/layers",
-            self._volumes,
-            self.cgroup_parent,
-        )
+        with self._images.lease():  # no rmi between finding the image and naming its layers
+            image, name = self._image_for(config.image, pull, platform, progress)
+            layers = self._images.ensure_layers(image)
+            return create(
+                self._containers,
+                config,
+                image,
+                name,
+                layers,
+                f"{self.root}/layers",
+                self._volumes,
+                self.cgroup_parent,
+                transient=transient,
+            )
 
     def _image_for(
         self,
@@ -362,8 +365,10 @@ class Engine:
                 continue
             except StoreError:
                 continue
-            if box.record.config.auto_remove and box.state.run and not box.state.status.is_up:
+            if box.record.config.auto_remove and not box.state.status.is_up:
                 self._lifecycle.cleanup_abandoned(box)
+                if not os.path.isdir(box.directory):
+                    continue
             boxes.append(box)
         if unfinished:
             store.sweep()

@@ -111,7 +111,7 @@ class Run:
 
     def prepare(self, pull: str = "missing") -> None:
         """Make the container."""
-        container = self._engine.create(self._config, pull=pull)
+        container = self._engine.create(self._config, pull=pull, transient=True)
         self.container_id = container.id
         self._args = [container.record.path, *container.record.args]
 

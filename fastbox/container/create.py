@@ -40,11 +40,14 @@ def create(
     layers_dir: str,
     volumes: VolumeStore,
     cgroup_parent: str,
+    *,
+    transient: bool = False,
 ) -> Container:
     """Create a container; on any error nothing of it is left.
 
     Args:
         layers: directory names of the image's layers below ``layers_dir``, top first.
+        transient: this process is about to start it (see ``ContainerRecord.creator``).
 
     Raises:
         FastboxError
@@ -68,6 +71,8 @@ def create(
             record.manifest_digest = image.manifest_digest
             record.layers = layers
             record.cgroup_path = f"{cgroup_parent}/{container_id}"
+            if transient:
+                record.creator = (os.getpid(), process.start_time(os.getpid()))
             _check_record(record)
             record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record)

@@ -153,7 +153,9 @@ def describe(
         message = f"mounting {about}: it is inside /proc, where nothing may be mounted"
     else:
         message = f"{_STEPS.get(error.step, 'launching')}{' ' + about if about else ''}: {text}"
-        if error.errno == errno.EPERM:
+        if error.step == core.OP_PROC_WRITE:
+            hint = "lowering oom_score_adj needs CAP_SYS_RESOURCE, which the engine does not have"
+        elif error.errno == errno.EPERM:
             hint = "the engine lacks a privilege for that; run it as root"
         elif error.errno in (errno.ENOTDIR, errno.EISDIR) and error.step == core.OP_ATTACH:
             code = 127

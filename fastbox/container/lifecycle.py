@@ -257,10 +257,13 @@ class Lifecycle:
                 self._remove_ended(record)
 
     def cleanup_abandoned(self, container: Container) -> None:
-        """``cleanup`` of a container whose monitor and client were both killed; not while either
-        is still at it."""
-        pid, started = self.store.monitor(container.id)
-        if process.is_alive(pid, started):
+        """Remove an auto_remove container that is not up, when both its monitor and the process
+        that was to start or remove it are gone."""
+        record, (pid, started) = container.record, self.store.monitor(container.id)
+        if not container.state.run and record.creator is None:
+            return  # made by ``create``: it waits for its first start
+        keepers = [(pid, started), record.creator or (0, 0)]
+        if any(process.is_alive(*keeper) for keeper in keepers):
             return
         try:
             with lock(self.store.directory(container.id), blocking=False):

@@ -55,6 +55,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         image_name: canonical name (``docker.io/library/redis:latest``) or ``""``.
         image_id: ``sha256:…`` of the image's config.
         layers: directory names of the lower layers, top first.
+        creator: pid and start time of the process that was to start it at once (``run``), or None.
         path, args: the process as started (entrypoint + command merged).
         image_labels_merged: labels of image and user together (``inspect`` Config.Labels).
         env, workdir, user, exposed_ports, volumes, stop_signal: merged from image and config.
@@ -83,6 +84,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     stop_signal: str = "SIGTERM"
     mounts: list[MountPoint] = []
     cgroup_path: str = ""
+    creator: tuple[int, int] | None = None
 
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
