@@ -34,6 +34,7 @@ NEEDS: dict[str, dict[str, list[str]]] = {
 PROGRAMS: dict[str, list[str]] = {
     "fastbox-monitor": [
         "monitor/*.c",
+        "tree/remove.c",
         *(f"launch/{part}.c" for part in ("context", "paths", "ops", "users", "finish")),
     ],
 }

@@ -275,7 +275,9 @@ def start(
                     plan.data,
                     stdio=[stdin, out_write, err_write],
                     monitor_path=os.fsencode(HELPER),
-                    monitor_argv=_monitor_argv(record, cgroup, run, cleanup, streams is not None),
+                    monitor_argv=_monitor_argv(
+                        store, record, cgroup, run, cleanup, streams is not None
+                    ),
                     monitor_fds=fds,
                     cgroup_fd=cgroup_fd,
                     init_fd=sealed_helper() if record.config.init else -1,
@@ -305,12 +307,18 @@ def _number(fd: int | None) -> int:
 
 
 def _monitor_argv(
-    record: ContainerRecord, cgroup: Cgroup, run: int, cleanup: list[str], attached: bool
+    store: ContainerStore,
+    record: ContainerRecord,
+    cgroup: Cgroup,
+    run: int,
+    cleanup: list[str],
+    attached: bool,
 ) -> list[bytes]:
+    """See enum argument in monitor.c."""
     config = record.config
-    flags = "l" if config.log_driver != "none" else "n"
+    flags = "l" if config.log_driver != "none" else ""
     if config.auto_remove:
-        flags += "r" if attached else "d"
+        flags += removal_flag(record, attached)
     words = [
         "fastbox-monitor",
         "",
@@ -319,11 +327,23 @@ def _monitor_argv(
         str(config.log_max_file),
         _oom_file(cgroup),
         flags,
+        store.root,
+        store.runtime,
+        record.id,
+        record.name,
         *cgroup.all_dirs,
         "--",
         *cleanup,
     ]
     return [os.fsencode(word) for word in words]
+
+
+def removal_flag(record: ContainerRecord, attached: bool) -> str:
+    """Who removes an auto_remove container: ``x`` the monitor itself; but what has anonymous volumes
+    is the engine's, by whoever waits (``r``) or by a command of the monitor's (``d``)."""
+    if not any(point.anonymous for point in record.mounts):
+        return "x"
+    return "r" if attached else "d"
 
 
 def _oom_file(cgroup: Cgroup) -> str:

@@ -69,7 +69,7 @@ class Lifecycle:
             status = self._read_status(started.status_fd)
         finally:
             os.close(started.status_fd)
-        if record.config.auto_remove:
+        if record.config.auto_remove and launch.removal_flag(record, True) == "r":
             with contextlib.suppress(NotFound):
                 self._remove_ended(record)
         return status
@@ -196,14 +196,18 @@ class Lifecycle:
 
     def wait(self, container_id: str) -> int:
         """Block until the container is not running; its exit status."""
-        container = self.store.load(container_id)
-        if container.state.status.is_up:
-            process.wait_gone(container.state.pid, container.state.pid_starttime, None)
-            self._wait_recorded(container.record, KILL_TIMEOUT)
         try:
-            return self.store.state(self.store.load_record(container_id)).exit_code
-        except NotFound:  # --rm: removed by whoever saw its end first
-            return 0
+            with self.store.exit_code_kept(container_id) as exit_code:
+                container = self.store.load(container_id)
+                if container.state.status.is_up:
+                    process.wait_gone(container.state.pid, container.state.pid_starttime, None)
+                    self._wait_recorded(container.record, KILL_TIMEOUT)
+                    code = exit_code()
+                    if code is not None:
+                        return code
+                return self.store.state(container.record).exit_code
+        except FileNotFoundError as error:
+            raise NotFound(f"No such container: {container_id}") from error
 
     # removing -----------------------------------------------------------------------------------
     def remove(self, container_id: str, *, force: bool, volumes: bool) -> None:

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -84,6 +85,7 @@ class ContainerStore:
     """
 
     def __init__(self, root: str, runtime: str) -> None:
+        self.root = root
         self.containers = f"{root}/containers"
         self.names = f"{root}/names"
         self.trash = f"{root}/trash"
@@ -294,6 +296,33 @@ class ContainerStore:
             return _exit_decoder.decode(data) if data else None
         except msgspec.DecodeError:
             return None
+
+    @contextlib.contextmanager
+    def exit_code_kept(self, container_id: str) -> Iterator[Callable[[], int | None]]:
+        """While this is held, the exit record of the container can be read, also when its monitor
+        has removed it (``--rm``). Yields the reader: the code of the last run, None if there is
+        none."""
+        directory = os.open(self.directory(container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            record = os.open("container.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                fcntl.flock(record, fcntl.LOCK_SH)
+
+                def read() -> int | None:
+                    try:
+                        fd = os.open("exit", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+                    except FileNotFoundError:
+                        return None
+                    try:
+                        return _exit_decoder.decode(os.read(fd, 65536)).exit_code
+                    finally:
+                        os.close(fd)
+
+                yield read
+            finally:
+                os.close(record)
+        finally:
+            os.close(directory)
 
     def last_run(self, container_id: str) -> int:
         """Number of the last start, 0 if there was none."""

@@ -3,10 +3,10 @@
  * write the exit record, tell who waits, clean up (conmon's order). It is small on purpose: no heap,
  * no libc stdio streams, one page or two of stack.
  *
- * argv: 0 "fastbox-monitor", 1 pid of init, 2 number of this run, 3 log max size, 4 log max files,
- * 5 file with the count of OOM kills or "", 6 flags, then cgroup directories, then "--" and the
- * command that cleans up. Flags: 'l' log, 'r' remove when the client that waits is gone,
- * 'd' remove always.
+ * argv: as enum argument has it, then cgroup directories, then "--" and the command that cleans up
+ * (for containers whose removal is more than deleting their directory).
+ * Flags: 'l' log, 'x' remove the container, 'd' run the command, 'r' run the command when the client
+ * that waits is gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdio.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -22,11 +24,26 @@
 #include <unistd.h>
 
 #include "../launch/start.h"
+#include "../tree/remove.h"
 #include "monitor.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
+enum argument {
+  ARG_PID = 1,
+  ARG_RUN,       /* number of this run */
+  ARG_MAX_SIZE,  /* of a log file, bytes */
+  ARG_MAX_FILES,
+  ARG_OOM_FILE,  /* where the kernel counts OOM kills, or "" */
+  ARG_FLAGS,
+  ARG_ROOT,
+  ARG_RUNTIME,
+  ARG_ID,
+  ARG_NAME,
+  ARG_CGROUPS,
+};
+
 #define READ_SIZE 65536
 #define DRAIN_MS 2000 /* after init's end somebody may still hold the pipe open */
 
@@ -183,48 +200,89 @@ static void remove_cgroups(char **directories) {
   }
 }
 
+/* --rm: from the rename on, the container does not exist. */
+static void forget_container(char **argv, char *trash, size_t size) {
+  char path[4096], holder[128];
+  snprintf(trash, size, "%s/trash/%s", argv[ARG_ROOT], argv[ARG_ID]);
+  snprintf(path, sizeof path, "%s/containers/%s", argv[ARG_ROOT], argv[ARG_ID]);
+  if (rename(path, trash) < 0) {
+    *trash = 0;
+    return;
+  }
+  snprintf(path, sizeof path, "%s/names/%s", argv[ARG_ROOT], argv[ARG_NAME]);
+  ssize_t n = readlink(path, holder, sizeof holder - 1);
+  if (n > 0) {
+    holder[n] = 0;
+    if (strcmp(holder, argv[ARG_ID]) == 0) unlink(path);
+  }
+}
+
+/* Deletes what forget_container moved away, once nobody reads the exit record any more (`wait` holds
+ * container.json locked until it has). */
+static void delete_container(char **argv, const char *trash) {
+  char path[4096];
+  if (!*trash) return;
+  int fd = openat(FB_FD_DIR, "container.json", O_RDONLY | O_CLOEXEC);
+  for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && tries < 400; tries++) {
+    struct timespec pause = {0, 5000000};
+    nanosleep(&pause, NULL);
+  }
+  fb_remove_tree(AT_FDCWD, trash);
+  snprintf(path, sizeof path, "%s/%s", argv[ARG_RUNTIME], argv[ARG_ID]);
+  fb_remove_tree(AT_FDCWD, path);
+}
+
+static void run_command(char **argv, char **envp) {
+  char **command = argv + ARG_CGROUPS;
+  while (*command && strcmp(*command, "--") != 0) command++;
+  if (!*command || !command[1]) return;
+  for (int fd = 3; fd < FB_FD_END; fd++) close(fd);
+  execve(command[1], command + 1, envp);
+}
+
 static void ignore_signals(void) {
   static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2,
                                 SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_IGN);
 }
 
+static struct exit_record make_record(const siginfo_t *info, char **argv) {
+  struct exit_record record = {0};
+  record.signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
+  record.code = record.signal ? 128 + record.signal : info->si_status;
+  record.oom = oom_kills(argv[ARG_OOM_FILE]) > 0;
+  record.dropped = log_file.dropped;
+  return record;
+}
+
 int monitor_main(int argc, char **argv, char **envp) {
   struct stream streams[2];
   siginfo_t info;
-  const char *flags = argv[6];
-  (void)argc;
+  char trash[4096] = "";
+  if (argc <= ARG_CGROUPS) return 125;
+  const char *flags = argv[ARG_FLAGS], *run = argv[ARG_RUN];
   ignore_signals();
   prctl(PR_SET_NAME, "fastbox-monitor");
   logging = strchr(flags, 'l') != NULL;
-  record_state(FB_FD_RUN_DIR, argv[2], (pid_t)atoi(argv[1]));
+  record_state(FB_FD_RUN_DIR, run, (pid_t)atoi(argv[ARG_PID]));
   if (write(FB_FD_READY, "R", 1) < 0) errno = 0;
   close(FB_FD_READY);
-  if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[3]), atoi(argv[4]));
+  if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]), atoi(argv[ARG_MAX_FILES]));
   stream_init(&streams[0], FB_FD_OUT, FB_FD_CLIENT_OUT, "stdout", buffers[0]);
   stream_init(&streams[1], FB_FD_ERR, FB_FD_CLIENT_ERR, "stderr", buffers[1]);
 
   memset(&info, 0, sizeof info);
   pump(streams, &info);
 
-  struct exit_record record = {0};
-  record.signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
-  record.code = record.signal ? 128 + record.signal : info.si_status;
-  record.oom = oom_kills(argv[5]) > 0;
-  record.dropped = log_file.dropped;
-  remove_cgroups(argv + 7);
+  struct exit_record record = make_record(&info, argv);
+  remove_cgroups(argv + ARG_CGROUPS);
   int status_fd = fcntl(FB_FD_STATUS, F_GETFD) < 0 ? -1 : FB_FD_STATUS;
-  record_exit(FB_FD_DIR, -1, argv[2], &record);
+  record_exit(FB_FD_DIR, -1, run, &record);
   flush_clients(streams);
-  int alone = status_fd < 0;
-  if (status_fd >= 0 && record_exit(FB_FD_DIR, status_fd, argv[2], &record) < 0) alone = 1;
-  if (strchr(flags, 'd') || (alone && strchr(flags, 'r'))) {
-    char **command = argv + 7;
-    while (*command && strcmp(*command, "--") != 0) command++;
-    if (*command && command[1]) {
-      for (int fd = 3; fd < FB_FD_END; fd++) close(fd);
-      execve(command[1], command + 1, envp);
-    }
-  }
+  if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
+  int alone = status_fd < 0 || record_exit(-1, status_fd, run, &record) < 0;
+  if (status_fd >= 0) close(status_fd); /* whoever waits goes on */
+  delete_container(argv, trash);
+  if (strchr(flags, 'd') || (alone && strchr(flags, 'r'))) run_command(argv, envp);
   return 0;
 }

@@ -27,7 +27,7 @@ struct exit_record {
   int code, signal, oom;
   uint64_t dropped;
 };
-/* Writes the record to the file `exit` in `directory` and to status_fd (if >= 0).
+/* Writes the record to the file `exit` in `directory` and to status_fd (each if >= 0).
  * Returns 0, or -1 when nobody reads status_fd any more. */
 int record_exit(int directory, int status_fd, const char *run, const struct exit_record *record);
 uint64_t process_start_time(pid_t pid);

@@ -1,0 +1,330 @@
+"""``inspect`` of containers and volumes, in the shape of Docker's API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..image.types import Volume
+    from .config import ContainerConfig, Mount
+    from .record import Container, MountPoint
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+MASKED = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+]
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+def inspect(container: Container) -> dict[str, Any]:
+    """Docker's JSON of a container; ``SizeRw`` and ``SizeRootFs`` where the sizes are known."""
+    record, directory = container.record, container.directory
+    config = record.config
+    result: dict[str, Any] = {
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.path,
+        "Args": record.args,
+        "State": _state(container),
+        "Image": record.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": container.log_path if config.log_driver != "none" else "",
+        "Name": f"/{record.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(config),
+        "GraphDriver": _graph_driver(container),
+    }
+    if container.size_rw is not None:
+        result["SizeRw"] = container.size_rw
+        result["SizeRootFs"] = container.size_root or 0
+    result["Mounts"] = [_mount_point(point) for point in record.mounts]
+    result["Config"] = _config(container)
+    result["NetworkSettings"] = _network_settings(config.network)
+    return result
+
+
+def _state(container: Container) -> dict[str, Any]:
+    state = container.state
+    status = state.status.value
+    return {
+        "Status": status,
+        "Running": state.status.is_up or status == "restarting",
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": status == "dead",
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": state.started_at or ZERO_TIME,
+        "FinishedAt": state.finished_at or ZERO_TIME,
+    }
+
+
+def _host_config(config: ContainerConfig) -> dict[str, Any]:
+    privileged = config.privileged
+    return {
+        "Binds": _binds(config.mounts) or None,
+        "ContainerIDFile": "",
+        "LogConfig": {
+            "Type": config.log_driver,
+            "Config": {}
+            if config.log_driver == "none"
+            else {"max-file": str(config.log_max_file), "max-size": str(config.log_max_size)},
+        },
+        "NetworkMode": config.network,
+        "PortBindings": {},
+        "RestartPolicy": {
+            "Name": config.restart.name,
+            "MaximumRetryCount": config.restart.max_retries,
+        },
+        "AutoRemove": config.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "ConsoleSize": [0, 0],
+        "Annotations": dict(sorted(config.annotations.items())),
+        "CapAdd": config.cap_add or None,
+        "CapDrop": config.cap_drop or None,
+        "CgroupnsMode": "private",
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": config.add_hosts or None,
+        "GroupAdd": config.group_add or None,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": config.oom_score_adj,
+        "PidMode": "",
+        "Privileged": privileged,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": config.read_only,
+        "SecurityOpt": _security_options(config) or None,
+        "Tmpfs": _tmpfs(config.mounts),
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": config.shm_size,
+        "Sysctls": dict(sorted(config.sysctls.items())),
+        "Runtime": "fastbox",
+        "Isolation": "",
+        "CpuShares": config.cpu_shares,
+        "Memory": config.memory,
+        "NanoCpus": config.nano_cpus,
+        "CgroupParent": "",
+        "BlkioWeight": 0,
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpusetCpus": config.cpuset_cpus,
+        "CpusetMems": config.cpuset_mems,
+        "Devices": [
+            {
+                "PathOnHost": device.host,
+                "PathInContainer": device.container,
+                "CgroupPermissions": device.permissions,
+            }
+            for device in config.devices
+        ],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": config.memory_reservation,
+        "MemorySwap": config.memory_swap or config.memory * 2,
+        "MemorySwappiness": None,
+        "OomKillDisable": False,
+        "PidsLimit": config.pids_limit or None,
+        "Ulimits": [
+            {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft}
+            for limit in config.ulimits
+        ],
+        "Init": config.init,
+        "Mounts": _mounts(config.mounts) or None,
+        "MaskedPaths": None if privileged else MASKED,
+        "ReadonlyPaths": None if privileged else READ_ONLY,
+    }
+
+
+def _binds(mounts: list[Mount]) -> list[str]:
+    """``-v`` in the form in which it is typed."""
+    result = []
+    for mount in mounts:
+        if not _is_short(mount) or not mount.source:
+            continue
+        options = [word for word, wanted in (
+            ("ro", mount.read_only), ("nocopy", mount.no_copy),
+            (mount.propagation, mount.propagation != "rprivate"),
+        ) if wanted]  # fmt: skip
+        text = f"{mount.source}:{mount.target}"
+        result.append(f"{text}:{','.join(options)}" if options else text)
+    return result
+
+
+def _is_short(mount: Mount) -> bool:
+    """Whether it came from ``-v`` (a bind that may make its source, a plain volume)."""
+    return (mount.type == "bind" and mount.create_source) or (
+        mount.type == "volume" and not mount.labels
+    )
+
+
+def _mounts(mounts: list[Mount]) -> list[dict[str, Any]]:
+    """What ``--mount`` asked for."""
+    result: list[dict[str, Any]] = []
+    for mount in mounts:
+        if _is_short(mount) or (mount.type == "tmpfs" and mount.options):
+            continue
+        entry: dict[str, Any] = {"Type": mount.type}
+        if mount.source:
+            entry["Source"] = mount.source
+        entry["Target"] = mount.target
+        if mount.read_only:
+            entry["ReadOnly"] = True
+        if mount.type == "bind" and (mount.propagation != "rprivate" or not mount.recursive):
+            entry["BindOptions"] = {"Propagation": mount.propagation}
+            if not mount.recursive:
+                entry["BindOptions"]["NonRecursive"] = True
+        if mount.type == "volume":
+            entry["VolumeOptions"] = {"NoCopy": mount.no_copy, "Labels": mount.labels}
+        if mount.type == "tmpfs" and mount.tmpfs_size:
+            entry["TmpfsOptions"] = {"SizeBytes": mount.tmpfs_size, "Mode": mount.tmpfs_mode}
+        result.append(entry)
+    return result
+
+
+def _tmpfs(mounts: list[Mount]) -> dict[str, str] | None:
+    found = {}
+    for mount in mounts:
+        if mount.type == "tmpfs" and mount.options:
+            options = list(mount.options)
+            if mount.tmpfs_size:
+                options.append(f"size={mount.tmpfs_size}")
+            found[mount.target] = ",".join(options)
+    return found or None
+
+
+def _security_options(config: ContainerConfig) -> list[str]:
+    options = ["no-new-privileges"] if config.no_new_privileges else []
+    if config.seccomp is not None:
+        options.append(f"seccomp={config.seccomp}")
+    return options
+
+
+def _graph_driver(container: Container) -> dict[str, Any]:
+    record, directory = container.record, container.directory
+    layers = directory.rpartition("/containers/")[0] + "/layers"
+    return {
+        "Data": {
+            "ID": record.id,
+            "LowerDir": ":".join(f"{layers}/{name}" for name in record.layers),
+            "UpperDir": f"{directory}/upper",
+            "WorkDir": f"{directory}/work",
+        },
+        "Name": "overlay2",
+    }
+
+
+def _mount_point(point: MountPoint) -> dict[str, Any]:
+    result: dict[str, Any] = {"Type": point.type}
+    if point.name:
+        result["Name"] = point.name
+    result["Source"] = point.source
+    result["Destination"] = point.destination
+    if point.driver:
+        result["Driver"] = point.driver
+    result["Mode"] = point.mode
+    result["RW"] = point.rw
+    result["Propagation"] = point.propagation
+    return result
+
+
+def _config(container: Container) -> dict[str, Any]:
+    record = container.record
+    config = record.config
+    result: dict[str, Any] = {
+        "Hostname": record.hostname,
+        "Domainname": config.domainname or "",
+        "User": record.user,
+        "AttachStdin": config.interactive,
+        "AttachStdout": True,
+        "AttachStderr": True,
+    }
+    if record.exposed_ports:
+        result["ExposedPorts"] = {port: {} for port in sorted(record.exposed_ports)}
+    result |= {
+        "Tty": config.tty,
+        "OpenStdin": config.interactive,
+        "StdinOnce": config.interactive,
+        "Env": record.env,
+        "Cmd": config.command if config.command else _image_command(container),
+        "Image": config.image,
+        "Volumes": {path: {} for path in sorted(record.image_volumes)} or None,
+        "WorkingDir": record.workdir,
+        "Entrypoint": record.image_entrypoint if config.entrypoint is None else config.entrypoint,
+        "Labels": dict(sorted(record.labels.items())),
+        "StopSignal": record.stop_signal,
+    }
+    if config.stop_timeout is not None:
+        result["StopTimeout"] = config.stop_timeout
+    return result
+
+
+def _image_command(container: Container) -> list[str] | None:
+    """A new entrypoint drops the image's CMD."""
+    return container.record.image_cmd if container.record.config.entrypoint is None else None
+
+
+def _network_settings(network: str) -> dict[str, Any]:
+    return {
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": {},
+        "Networks": {
+            network: {
+                "IPAMConfig": None,
+                "Links": None,
+                "Aliases": None,
+                "MacAddress": "",
+                "NetworkID": "",
+                "EndpointID": "",
+                "Gateway": "",
+                "IPAddress": "",
+                "IPPrefixLen": 0,
+                "IPv6Gateway": "",
+                "GlobalIPv6Address": "",
+                "GlobalIPv6PrefixLen": 0,
+                "DNSNames": None,
+            }
+        },
+    }
+
+
+def inspect_volume(volume: Volume) -> dict[str, Any]:
+    """Docker's JSON of a volume."""
+    labels = dict(sorted(volume.labels.items()))
+    if volume.anonymous:
+        labels.setdefault("com.docker.volume.anonymous", "")
+    return {
+        "CreatedAt": volume.created,
+        "Driver": volume.driver,
+        "Labels": labels or None,
+        "Mountpoint": volume.mountpoint,
+        "Name": volume.name,
+        "Options": dict(sorted(volume.options.items())) or None,
+        "Scope": "local",
+    }
