@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from ..volume.types import Volume
+
+__all__ = ["Image", "PullResult", "Removed", "Volume"]
+
 
 class Image(msgspec.Struct, kw_only=True):
     """One image of the store.
@@ -53,15 +57,3 @@ class Removed(msgspec.Struct, kw_only=True):
 
     kind: str
     what: str
-
-
-class Volume(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A named or anonymous volume; ``mountpoint`` is the absolute path of its data."""
-
-    name: str
-    mountpoint: str
-    created: str
-    labels: dict[str, str] = {}
-    options: dict[str, str] = {}
-    driver: str = "local"
-    anonymous: bool = False
