@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-
-
 from .engine import Engine
 from .errors import FastboxError
 
@@ -29,18 +27,19 @@ T = TypeVar("T")
 def _coroutine(
     method: Callable[Concatenate[Engine, P], T],
 ) -> Callable[Concatenate[AsyncEngine, P], Coroutine[Any, Any, T]]:
-    @functools.wraps(method)
     async def call(self: AsyncEngine, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(functools.partial(method, self.engine, *args, **kwargs))
 
+    functools.update_wrapper(call, method)
     return call
 
 
 class AsyncEngine:
     """The same verbs as ``Engine``, with the same arguments, results and errors, as coroutines.
 
-    Use it as ``async with AsyncEngine() as engine`` or call ``close`` in the end. Cancelling ``run``
-    or ``run_attached`` kills the container; cancelling anything else lets it finish in its thread.
+    Use it as ``async with AsyncEngine() as engine`` or call ``close`` in the end. Cancelling
+    ``run`` or ``run_attached`` kills the container; cancelling anything else lets it finish in its
+    thread.
 
     Args:
         root, runtime_dir: see ``Engine``.
@@ -129,7 +128,14 @@ class AsyncEngine:
         from .runner import Run
 
         job = Run(
-            self.engine, image, command, input=input, env=env, timeout=timeout, check=check, **config
+            self.engine,
+            image,
+            command,
+            input=input,
+            env=env,
+            timeout=timeout,
+            check=check,
+            **config,
         )
         await self._submit(functools.partial(job.prepare, pull))
         return await self._killing(self._submit(job.execute), job.container_id)

@@ -272,7 +272,7 @@ class Engine:
         """The image and the name under which it was asked for ("" for an id)."""
         if pull not in ("missing", "always", "never"):
             raise InvalidArgument(
-                f"invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+                f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
             )
         if pull != "always":
             try:

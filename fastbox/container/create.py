@@ -17,7 +17,7 @@ from ..locks import lock
 from . import cgroups, etc_files, init_layer, mounts, names, process, spec
 from .config import ContainerConfig
 from .merge import merge
-from .record import Container, ContainerRecord, ContainerState
+from .record import Container, ContainerRecord, ContainerState, MountPoint
 
 if TYPE_CHECKING:
     from ..image.types import Image
@@ -117,7 +117,7 @@ def _mounts(
     layers_dir: str,
     volumes: VolumeStore,
     undo: contextlib.ExitStack,
-) -> list[mounts.MountPoint]:
+) -> list[MountPoint]:
     if not record.config.mounts and not record.image_volumes:
         return []
     with contextlib.ExitStack() as views:
@@ -129,12 +129,15 @@ def _mounts(
                 views.callback(os.close, root[0])
             return root[0]
 
+        def undo_volume(name: str) -> None:
+            undo.callback(volumes.remove, name)
+
         return mounts.resolve(
             record.config,
             record.image_volumes,
             volumes,
             image_root,
-            lambda name: undo.callback(volumes.remove, name),
+            undo_volume,
         )
 
 

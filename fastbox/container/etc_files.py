@@ -23,7 +23,7 @@ def check_hostname(name: str, what: str = "hostname") -> None:
     (CVE-2022-4318: a newline adds a line)."""
     if len(name) > 64:
         raise InvalidArgument(f'{what} "{name}" is too long (maximum 64 bytes)')
-    if not name or not all(c.isalnum() and c.isascii() or c in "-_." for c in name):
+    if not name or not all((c.isalnum() and c.isascii()) or c in "-_." for c in name):
         raise InvalidArgument(f"invalid {what} format: {name!r}")
 
 

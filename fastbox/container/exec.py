@@ -37,9 +37,7 @@ class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
 def check(container: Container, request: ExecRequest) -> None:
     """Raise what Docker raises before an exec is tried."""
     if container.state.status is Status.PAUSED:
-        raise Conflict(
-            f"Container {container.name} is paused, unpause the container before exec"
-        )
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     if not container.state.status.is_up:
         raise NotRunning(f"container {container.id} is not running")
     if not request.args or any("\0" in word for word in request.args):
@@ -118,9 +116,7 @@ def _procs(cgroup: Cgroup) -> list[bytes]:
     return [os.fsencode(f"{path}/cgroup.procs") for path in cgroup.v1_dirs.values()]
 
 
-def _plan(
-    container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes
-) -> Plan:
+def _plan(container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes) -> Plan:
     record = container.record
     process_spec: dict[str, Any] = dict(spec["process"])
     process_spec["args"] = request.args

@@ -188,7 +188,9 @@ def _is_bind(mount: dict[str, Any]) -> bool:
     return "bind" in options or "rbind" in options
 
 
-def _detached_trees(builder: PlanBuilder, mounts: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+def _detached_trees(
+    builder: PlanBuilder, mounts: list[dict[str, Any]]
+) -> dict[str, tuple[int, int]]:
     """Copy the sources of all binds while the host's tree is still there, and before its
     propagation changes, so that rshared ones stay peers. destination -> (slot, DIR or FILE)."""
     attach: dict[str, tuple[int, int]] = {}
@@ -232,9 +234,7 @@ def _mount_all(
         destination = mount["destination"]
         if destination in attach:
             slot, kind = attach[destination]
-            builder.op(
-                core.OP_ATTACH, b=destination, slot=slot, flags=kind | core.F_USER
-            )
+            builder.op(core.OP_ATTACH, b=destination, slot=slot, flags=kind | core.F_USER)
         elif mount["type"] == "cgroup":
             _mount_cgroup(builder, mount, cgroup, cgroup_slots)
         else:

@@ -1,8 +1,9 @@
 """The read-only layer on top of every image (Docker's "init layer").
 
-It holds, as real directories and files, every place that the engine mounts on or that an image could
-turn into a symlink to lead the engine astray: seven CVEs of other engines were exactly that, for
-example CVE-2026-41579 and CVE-2026-47766 (``/dev`` as a symlink). It is the same for all containers.
+It holds, as real directories and files, every place that the engine mounts on or that an image
+could turn into a symlink to lead the engine astray: seven CVEs of other engines were exactly that,
+for example CVE-2026-41579 and CVE-2026-47766 (``/dev`` as a symlink). It is the same for all
+containers.
 """
 
 from __future__ import annotations

@@ -339,8 +339,8 @@ def _monitor_argv(
 
 
 def removal_flag(record: ContainerRecord, attached: bool) -> str:
-    """Who removes an auto_remove container: ``x`` the monitor itself; but what has anonymous volumes
-    is the engine's, by whoever waits (``r``) or by a command of the monitor's (``d``)."""
+    """Who removes an auto_remove container: ``x`` the monitor itself; but what has anonymous
+    volumes is the engine's, by whoever waits (``r``) or by a command of the monitor's (``d``)."""
     if not any(point.anonymous for point in record.mounts):
         return "x"
     return "r" if attached else "d"

@@ -289,7 +289,11 @@ class Lifecycle:
         with open(f"{container.directory}/config.json", "rb") as file:
             config: dict[str, Any] = orjson.loads(file.read())
         return execs.run(
-            container, request, self._cgroup(container.record), config, self.seccomp_of(config),
+            container,
+            request,
+            self._cgroup(container.record),
+            config,
+            self.seccomp_of(config),
             streams,
         )
 

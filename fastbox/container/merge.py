@@ -10,8 +10,14 @@ from .record import ContainerRecord
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Labels that would steer the engine are the operator's to give, never an image's (CVE-2026-53488).
-RESERVED_LABELS = ("dev.fastbox.", "run.oci.", "io.podman.", "io.containers.", "cdi.k8s.io/",
-                   "org.systemd.property.")
+RESERVED_LABELS = (
+    "dev.fastbox.",
+    "run.oci.",
+    "io.podman.",
+    "io.containers.",
+    "cdi.k8s.io/",
+    "org.systemd.property.",
+)
 
 
 def merge(

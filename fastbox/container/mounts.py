@@ -26,7 +26,8 @@ def clean_target(path: str) -> str:
         raise InvalidArgument(f"invalid mount path: {path!r}")
     if not path.startswith("/"):
         raise InvalidArgument(
-            f"invalid volume specification: invalid mount path: '{path}' mount path must be absolute"
+            f"invalid volume specification: invalid mount path: '{path}' "
+            "mount path must be absolute"
         )
     # normpath keeps a leading "//", which POSIX allows to be special; here it is not.
     clean = os.path.normpath(path).replace("//", "/")

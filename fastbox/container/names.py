@@ -6,15 +6,15 @@ import os
 
 from ..errors import InvalidArgument
 
-_LEFT = (
+_ADJECTIVES = (
     "able agile amber ample apt ardent blithe bold brave bright brisk calm candid civil clear clever"
     " cosy crisp curious daring deft eager early earnest fair fast fine firm fleet fond frank free"
     " gentle glad golden grand happy hardy honest humble jolly jovial keen kind lively lucid lucky"
     " mellow merry mild modest neat nimble noble patient placid plucky polite proud quick quiet"
     " rapid ready serene sharp sincere sleek snug sober spry steady stoic sunny swift tidy trusty"
     " upbeat vivid warm wise witty zesty"
-).split()
-_RIGHT = (
+)
+_SURNAMES = (
     "abel ampere archimedes babbage bell bohr boole bose cantor cerf cori curie darwin dijkstra"
     " dirac edison einstein elion engelbart euclid euler faraday fermat fermi feynman franklin"
     " galileo galois gauss germain goldberg goodall haibt hamilton hawking heisenberg hertz hilbert"
@@ -23,8 +23,9 @@ _RIGHT = (
     " mendeleev morse newton nobel noether pare pascal pasteur perlman planck poincare ptolemy raman"
     " ramanujan ride ritchie rosalind rubin sammet shannon shirley sinoussi tesla thompson torvalds"
     " turing vaughan volhard wiles wilson wozniak wright yalow yonath"
-).split()
+)
 
+_LEFT, _RIGHT = _ADJECTIVES.split(), _SURNAMES.split()
 _ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _HEX = frozenset("0123456789abcdef")
 

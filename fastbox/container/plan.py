@@ -89,7 +89,9 @@ class PlanBuilder:
         cwd_offset, user, group = self._string(cwd), 0, 0
         user = self._string(user_name) if user_name else 0
         group = self._string(group_name) if group_name else 0
-        group_entries = [(self._string(name) if name else 0, number or 0) for number, name in groups]
+        group_entries = [
+            (self._string(name) if name else 0, number or 0) for number, name in groups
+        ]
 
         ops_at = _HEADER.size
         seccomp_at = ops_at + len(self._ops) * _OP.size

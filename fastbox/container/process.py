@@ -72,8 +72,11 @@ def wait_gone(pid: int, started: int, timeout: float | None) -> bool:
         os.close(fd)
 
 
-_NAMES = {name[3:]: int(number) for name, number in signal.Signals.__members__.items()
-          if name.startswith("SIG") and not name.startswith("SIG_")}
+_NAMES = {
+    name[3:]: int(number)
+    for name, number in signal.Signals.__members__.items()
+    if name.startswith("SIG") and not name.startswith("SIG_")
+}
 
 
 def signal_number(text: str) -> int:

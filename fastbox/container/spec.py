@@ -47,8 +47,16 @@ DEVICES = [
     ("/dev/tty", "c", 5, 0),
 ]
 # Not the container's business even when privileged: it has its own.
-_OWN_DEVICES = ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/fd",
-                "/dev/.", "/dev/lxc")
+_OWN_DEVICES = (
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/fd",
+    "/dev/.",
+    "/dev/lxc",
+)
 
 
 def build(
@@ -199,9 +207,7 @@ def _mounts(record: ContainerRecord, directory: str) -> list[dict[str, Any]]:
         _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *sysfs_ro]),
-        _mount(
-            "/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", *sysfs_ro]
-        ),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", *sysfs_ro]),
         _mount(
             "/dev/pts",
             "devpts",

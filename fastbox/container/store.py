@@ -1,10 +1,10 @@
 """Containers on disk: directories, names, records, and the state that files and kernel tell.
 
-    root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
-                          container.log exit; an flock on the directory is the container's lock
-    root/names/NAME       symlink to ID; making it reserves the name
-    runtime/ID/           state.json, written by the monitor
-    root/trash/           directories renamed away, being deleted
+root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
+                      container.log exit; an flock on the directory is the container's lock
+root/names/NAME       symlink to ID; making it reserves the name
+runtime/ID/           state.json, written by the monitor
+root/trash/           directories renamed away, being deleted
 """
 
 from __future__ import annotations
@@ -302,7 +302,9 @@ class ContainerStore:
         """While this is held, the exit record of the container can be read, also when its monitor
         has removed it (``--rm``). Yields the reader: the code of the last run, None if there is
         none."""
-        directory = os.open(self.directory(container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(
+            self.directory(container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         try:
             record = os.open("container.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
             try:
