@@ -27,7 +27,7 @@ T = TypeVar("T")
 def _coroutine(
     method: Callable[Concatenate[Engine, P], T],
 ) -> Callable[Concatenate[AsyncEngine, P], Coroutine[Any, Any, T]]:
-    async def call(self: AsyncEngine, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: AsyncEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(functools.partial(method, self.engine, *args, **kwargs))
 
     functools.update_wrapper(call, method)

@@ -7,12 +7,12 @@ import os
 from ..errors import InvalidArgument
 
 _ADJECTIVES = (
-    "able agile amber ample apt ardent blithe bold brave bright brisk calm candid civil clear clever"
-    " cosy crisp curious daring deft eager early earnest fair fast fine firm fleet fond frank free"
-    " gentle glad golden grand happy hardy honest humble jolly jovial keen kind lively lucid lucky"
-    " mellow merry mild modest neat nimble noble patient placid plucky polite proud quick quiet"
-    " rapid ready serene sharp sincere sleek snug sober spry steady stoic sunny swift tidy trusty"
-    " upbeat vivid warm wise witty zesty"
+    "able agile amber ample apt ardent blithe bold brave bright brisk calm candid civil clear"
+    " clever cosy crisp curious daring deft eager early earnest fair fast fine firm fleet fond"
+    " frank free gentle glad golden grand happy hardy honest humble jolly jovial keen kind lively"
+    " lucid lucky mellow merry mild modest neat nimble noble patient placid plucky polite proud"
+    " quick quiet rapid ready serene sharp sincere sleek snug sober spry steady stoic sunny swift"
+    " tidy trusty upbeat vivid warm wise witty zesty"
 )
 _SURNAMES = (
     "abel ampere archimedes babbage bell bohr boole bose cantor cerf cori curie darwin dijkstra"
@@ -20,9 +20,9 @@ _SURNAMES = (
     " galileo galois gauss germain goldberg goodall haibt hamilton hawking heisenberg hertz hilbert"
     " hopper hypatia joliot kalam kapitsa kepler khorana kirch knuth kowalevski lamarr lamport"
     " leakey leavitt liskov lovelace lumiere maxwell mayer mccarthy mcclintock meitner mendel"
-    " mendeleev morse newton nobel noether pare pascal pasteur perlman planck poincare ptolemy raman"
-    " ramanujan ride ritchie rosalind rubin sammet shannon shirley sinoussi tesla thompson torvalds"
-    " turing vaughan volhard wiles wilson wozniak wright yalow yonath"
+    " mendeleev morse newton nobel noether pare pascal pasteur perlman planck poincare ptolemy"
+    " raman ramanujan ride ritchie rosalind rubin sammet shannon shirley sinoussi tesla"
+    " thompson torvalds turing vaughan volhard wiles wilson wozniak wright yalow yonath"
 )
 
 _LEFT, _RIGHT = _ADJECTIVES.split(), _SURNAMES.split()
