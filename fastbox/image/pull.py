@@ -1,0 +1,347 @@
+"""``pull``: a reference becomes an image of the store.
+
+The main thread asks the registry what the reference means (index, manifest, config) and then
+waits, handing progress to the caller, while one thread per layer downloads and unpacks. Nothing
+makes the image exist before all of it is there and verified.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..errors import (
+    Ambiguous,
+    DigestMismatch,
+    FastboxError,
+    ImageError,
+    NotFound,
+    StoreError,
+    Unsupported,
+)
+from ..oci import digest as digests
+from ..oci import image as oci
+from ..oci import platform as platforms
+from ..oci import reference as references
+from ..oci.reference import Reference
+from ..registry.client import Client, Notify
+from ..registry.guard import Cancelled, Guard
+from ..registry.retry import Policy
+from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
+from .naming import repo_digests_of
+from .progress import ProgressEvent
+from .types import Image, PullResult
+
+if TYPE_CHECKING:
+    from .store import ImageStore
+
+MAX_DEPTH = 3  # indexes within indexes
+_JOIN_SECONDS = 30.0
+
+Progress = Callable[[ProgressEvent], None]
+
+__all__ = ["ProgressEvent", "pull"]
+
+
+def pull(
+    store: ImageStore,
+    reference: str,
+    *,
+    platform: str | None = None,
+    progress: Progress | None = None,
+    max_parallel: int = 3,
+    max_layer_bytes: int = MAX_LAYER_BYTES,
+    policy: Policy | None = None,
+    guard: Guard | None = None,
+) -> PullResult:
+    """Bring an image up to date with its registry.
+
+    Args:
+        reference: ``NAME[:TAG|@DIGEST]``, completed as Docker does.
+        platform: ``os/arch[/variant]``; None is this machine's, or what it can run as well.
+        progress: told every step, in the calling thread. What it raises ends the pull.
+        max_parallel: layers that are downloaded at once, and as many that are unpacked.
+        max_layer_bytes: limit of each layer's uncompressed archive.
+        policy: patience with the registry.
+        guard: lets another thread cancel the pull.
+
+    Raises:
+        InvalidArgument: reference or platform; a malformed credential file.
+        NotFound, AuthError, RegistryError, DigestMismatch, ImageError: the registry's doing.
+        ArchiveError, StoreError: a layer cannot be unpacked or stored.
+        Unsupported: an image of another operating system.
+        Cancelled: by the guard.
+        KeyboardInterrupt: after all threads have stopped; only resumable partial downloads stay.
+    """
+    where = references.parse(reference).tagged()
+    chosen = platforms.parse(platform) if platform else platforms.host()
+    guard = guard or Guard()
+    job = _Pull(store, where, chosen, platform is not None, guard, progress)
+    try:
+        with store.lease():
+            return job.run(policy or Policy(), max(1, max_parallel), max_layer_bytes)
+    finally:
+        guard.close()
+
+
+class _Found(msgspec.Struct):
+    """What a reference turned out to mean. ``served`` is the digest of the outermost document."""
+
+    served: str
+    manifest: oci.Manifest
+    data: bytes
+    media_type: str
+    config: oci.ImageConfig
+    config_data: bytes
+
+
+class _Pull:
+    def __init__(
+        self,
+        store: ImageStore,
+        reference: Reference,
+        platform: platforms.Platform,
+        strict: bool,
+        guard: Guard,
+        progress: Progress | None,
+    ) -> None:
+        self._store = store
+        self._reference = reference
+        self._platform = platform
+        self._strict = strict
+        self._guard = guard
+        self._progress = progress
+        self._notify: Notify | None = self._retrying if progress is not None else None
+
+    def run(self, policy: Policy, parallel: int, max_layer_bytes: int) -> PullResult:
+        reference = self._reference
+        client = Client(reference, self._guard, policy, connections=parallel)
+        try:
+            before = self._local()
+            if before is not None and self._is_current(client, before[1]):
+                return self._result(before[0], before[1], "up-to-date")
+            found = self._resolve(client)
+            layers = self._wanted(found)
+            self._check_space(layers)
+            fetches = self._fetches(client, layers, parallel, max_layer_bytes)
+            self._run_all(fetches, 2 * parallel)
+            image = self._commit(found)
+        finally:
+            client.close()
+        same = before is not None and before[0].id == image.id
+        return self._result(image, found.served, "up-to-date" if same else "downloaded")
+
+    def _result(self, image: Image, digest: str, status: str) -> PullResult:
+        name = self._reference.canonical
+        return PullResult(image=image, name=name, digest=digest, status=status)
+
+    def _retrying(self, seconds: int) -> None:
+        assert self._progress is not None
+        plural = "" if seconds == 1 else "s"
+        self._progress(ProgressEvent("", f"Retrying in {seconds} second{plural}"))
+
+    # ---- what is here ------------------------------------------------------------------------
+
+    def _local(self) -> tuple[Image, str] | None:
+        """The image that has the name now, complete and for the platform, and its repo digest."""
+        store, reference = self._store, self._reference
+        try:
+            entry, _ = store.find(reference.canonical)
+            image = store.resolve(reference.canonical)
+            whole = all(store.layer_dir(diff_id) for diff_id in image.layers)
+        except (NotFound, Ambiguous, StoreError, ImageError):
+            return None
+        mine = platforms.normalise(image.os, image.architecture, image.variant)
+        fits = [self._platform] if self._strict else platforms.runs(self._platform)
+        prefix = reference.repository + "@"
+        served = [d.removeprefix(prefix) for d in repo_digests_of(entry) if d.startswith(prefix)]
+        if not (whole and served and mine in fits and all(map(store.has_blob, image.layer_blobs))):
+            return None
+        return image, served[0]
+
+    def _is_current(self, client: Client, served: str) -> bool:
+        """Whether the registry has nothing newer. A digest never changes its meaning."""
+        if self._reference.digest is not None:
+            return served == self._reference.digest
+        return client.digest_of(self._reference.tag_or_default) == served
+
+    # ---- what it means -----------------------------------------------------------------------
+
+    def _resolve(self, client: Client) -> _Found:
+        """Follow the reference through indexes to the manifest and config of the platform."""
+        reference = self._reference
+        served = client.manifest(reference.digest or reference.tag_or_default, notify=self._notify)
+        data, media_type = served.data, served.media_type
+        for _ in range(MAX_DEPTH + 1):
+            document = oci.decode(data, media_type)
+            if isinstance(document, oci.Manifest):
+                break
+            entry = platforms.select(document.manifests, self._platform, strict=self._strict)
+            data, media_type = self._child(client, entry)
+        else:
+            raise ImageError(f"indexes are nested too deep in {reference.familiar}")
+        config_data = self._config(client, document.config)
+        config = oci.decode_config(config_data, document)
+        self._check_platform(config)
+        if not document.media_type and media_type not in oci.MANIFEST_TYPES:
+            media_type = oci.OCI_MANIFEST
+        return _Found(
+            served.digest, document, data, document.media_type or media_type, config, config_data
+        )
+
+    def _child(self, client: Client, entry: oci.Descriptor) -> tuple[bytes, str]:
+        data = entry.embedded()
+        if data is None and self._store.has_blob(entry.digest, entry.size):
+            try:
+                data = self._store.read_json_blob(entry.digest, "manifest")
+            except StoreError:
+                data = None  # damaged, so it was set aside
+        if data is not None:
+            return data, entry.media_type
+        if entry.size > oci.MAX_DOCUMENT:
+            raise ImageError(f"manifest {entry.digest} is too large: {entry.size} bytes")
+        document = client.manifest(entry.digest, size=entry.size, notify=self._notify)
+        known = oci.MANIFEST_TYPES | oci.INDEX_TYPES
+        served = document.media_type
+        if {served, entry.media_type} <= known and served != entry.media_type:
+            raise ImageError(
+                f"manifest {entry.digest} is served as {served!r} but announced as"
+                f" {entry.media_type!r}"
+            )
+        return document.data, entry.media_type or document.media_type
+
+    def _config(self, client: Client, entry: oci.Descriptor) -> bytes:
+        data = entry.embedded()
+        if data is None and self._store.has_blob(entry.digest, entry.size):
+            try:
+                data = self._store.read_json_blob(entry.digest, "image config")
+            except StoreError:
+                data = None
+        if data is None:
+            data = client.small_blob(entry, "image config", self._notify)
+        return data
+
+    def _check_platform(self, config: oci.ImageConfig) -> None:
+        """An image without index is taken for any machine, unless the user insists (Docker)."""
+        mine = platforms.normalise(config.os, config.architecture, config.variant)
+        if config.os and mine.os != "linux":
+            raise Unsupported(
+                f'image operating system "{mine.os[:50]}" cannot be used on this platform:'
+                " operating system is not supported"
+            )
+        if self._strict and config.architecture and mine != self._platform:
+            raise ImageError(
+                f"image with reference {self._reference.familiar} was found but does not provide"
+                f" the specified platform ({self._platform})",
+                hint=f"it is for {mine}",
+            )
+
+    def _wanted(self, found: _Found) -> list[Wanted]:
+        """The layers, each blob once, in the manifest's order."""
+        wanted: dict[str, Wanted] = {}
+        pairs = zip(found.manifest.layers, found.config.rootfs.diff_ids, strict=True)
+        for blob, diff_id in pairs:
+            known = wanted.setdefault(blob.digest, Wanted(blob, diff_id))
+            if (known.diff_id, known.blob.size) != (diff_id, blob.size):
+                raise DigestMismatch(
+                    f"the image says two different things about its layer {blob.short_id}"
+                )
+        return list(wanted.values())
+
+    # ---- the layers --------------------------------------------------------------------------
+
+    def _check_space(self, layers: list[Wanted]) -> None:
+        """Better now than after gigabytes."""
+        missing = 0
+        for layer in layers:
+            if not self._store.has_blob(layer.blob.digest, layer.blob.size):
+                missing += layer.blob.size
+        status = os.statvfs(self._store.root)
+        free = status.f_bavail * status.f_frsize
+        if missing > free:
+            raise StoreError(
+                f"cannot pull {self._reference.familiar}: no space left on device:"
+                f" it needs {missing} bytes, {free} are free in {self._store.root}",
+                hint="free some space, for example by removing images (fastbox rmi)",
+            )
+
+    def _fetches(
+        self, client: Client, layers: list[Wanted], parallel: int, max_layer_bytes: int
+    ) -> queue.SimpleQueue[LayerFetch]:
+        slots = Slots(parallel, self._guard)
+        self._events: queue.SimpleQueue[ProgressEvent | BaseException | None] = queue.SimpleQueue()
+        emit = self._events.put if self._progress is not None else lambda _: None
+        fetches: queue.SimpleQueue[LayerFetch] = queue.SimpleQueue()
+        for layer in layers:
+            data = layer.blob.embedded()
+            if data is not None and not self._store.has_blob(layer.blob.digest, layer.blob.size):
+                self._store.put_blob(data)
+            fetches.put(LayerFetch(self._store, client, layer, slots, emit, max_layer_bytes))
+        return fetches
+
+    def _run_all(self, fetches: queue.SimpleQueue[LayerFetch], most: int) -> None:
+        """Run the fetches in threads; the first error is raised when all threads have ended."""
+
+        def work() -> None:
+            try:
+                while not self._guard.cancelled:
+                    try:
+                        fetch = fetches.get_nowait()
+                    except queue.Empty:
+                        break
+                    fetch.run()
+                self._events.put(None)
+            except BaseException as error:
+                self._events.put(error)
+
+        count = min(most, fetches.qsize())
+        threads = [
+            threading.Thread(target=work, name=f"fastbox-pull-{n}", daemon=True)
+            for n in range(count)
+        ]
+        failure: BaseException | None = None
+        try:
+            for thread in threads:
+                thread.start()
+            running = count
+            while running:
+                event = self._events.get()
+                if isinstance(event, ProgressEvent):
+                    if self._progress is not None and failure is None:
+                        self._progress(event)
+                    continue
+                running -= 1
+                if event is not None and (failure is None or isinstance(failure, Cancelled)):
+                    failure = event
+                    self._guard.cancel()
+        except BaseException:
+            self._guard.cancel()
+            raise
+        finally:
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(_JOIN_SECONDS)
+        if failure is not None:
+            if isinstance(failure, FastboxError):
+                raise failure
+            raise StoreError(f"cannot pull {self._reference.familiar}: {failure}") from failure
+
+    def _commit(self, found: _Found) -> Image:
+        store, reference = self._store, self._reference
+        self._guard.check()
+        store.put_blob(found.config_data)
+        digest = store.put_blob(found.data)
+        descriptor = oci.Descriptor(
+            media_type=found.media_type, digest=digest, size=len(found.data)
+        )
+        name = reference.canonical
+        if reference.digest is not None:
+            # A pull by digest gives no tag, whatever was written before the @.
+            name = f"{reference.repository}@{reference.digest}"
+        assert digests.is_digest(found.served)
+        return store.add_image(name, descriptor, found.served)

@@ -1,0 +1,261 @@
+"""The pull side of distribution-spec v1.1 for one repository: manifests and blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ..errors import DigestMismatch, FastboxError, ImageError, NotFound, RegistryError
+from ..oci import digest as digests
+from ..oci import image as oci
+from ..oci.reference import Reference
+from . import hosts, reply
+from .auth import Authorizer
+from .guard import Guard
+from .retry import Policy, Transient, persist
+from .transport import NoTLS, Response, Transport
+
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+ACCEPT = ", ".join((oci.OCI_INDEX, oci.DOCKER_INDEX, oci.OCI_MANIFEST, oci.DOCKER_MANIFEST))
+Notify = Callable[[int], None]
+
+
+class Document(msgspec.Struct):
+    """A manifest or index as it was served; the digest is computed from the data."""
+
+    data: bytes
+    media_type: str
+    digest: str
+
+
+class Client:
+    """A repository at its registry. Thread-safe; close it.
+
+    Args:
+        reference: which repository; tag and digest are for error texts and the default request.
+        guard: cancels everything.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        guard: Guard,
+        policy: Policy | None = None,
+        *,
+        connections: int = 4,
+    ) -> None:
+        self.reference = reference
+        self.guard = guard
+        self.policy = policy or Policy()
+        self._transport = Transport(reference.domain, guard, self.policy, connections=connections)
+        self._bases = hosts.base_urls(reference.domain)
+        self._base: str | None = None
+        self._authorizer: Authorizer | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    # ---- documents ---------------------------------------------------------------------------
+
+    def digest_of(self, tag: str) -> str | None:
+        """The digest that a tag has now (HEAD); None when the registry does not tell.
+
+        Docker Hub does not count HEAD against its rate limit.
+
+        Raises:
+            AuthError, RegistryError: as ``manifest``.
+        """
+        try:
+            with self._request("HEAD", f"manifests/{tag}", {"Accept": ACCEPT}) as response:
+                if response.status != 200:
+                    return None
+                digest = response.headers.get("Docker-Content-Digest")
+                return digest if digests.is_digest(digest) else None
+        except Transient:
+            return None
+
+    def manifest(
+        self, tag_or_digest: str, *, size: int | None = None, notify: Notify | None = None
+    ) -> Document:
+        """Fetch a manifest or index, verified against its digest.
+
+        Args:
+            size: what the index said, or None.
+
+        Raises:
+            NotFound: no such tag or repository (Docker's texts).
+            AuthError: access denied.
+            ImageError: the answer is no manifest.
+            DigestMismatch, RegistryError: it is another one, or there is none to be had.
+        """
+
+        def fetch() -> Document:
+            return self._manifest(tag_or_digest, size)
+
+        return persist(fetch, self.guard, self.policy, notify)
+
+    def _manifest(self, tag_or_digest: str, size: int | None) -> Document:
+        what = f"the manifest of {self.reference.familiar}"
+        with self._request("GET", f"manifests/{tag_or_digest}", {"Accept": ACCEPT}) as response:
+            if response.status != 200:
+                raise self._refused(response, f"fetching {what}", manifest=True)
+            data = response.read_all(oci.MAX_DOCUMENT, what)
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            said = response.headers.get("Docker-Content-Digest")
+        if "html" in media_type or data.lstrip()[:1] == b"<":
+            raise ImageError(
+                f"{self._where()} answers with a web page instead of {what}",
+                hint="is that host a registry?",
+            )
+        expected = tag_or_digest if ":" in tag_or_digest else said
+        digest = digests.of(data)
+        if expected is not None:
+            digests.validate(expected, f"digest of {self.reference.familiar} from the registry")
+            if digest != expected:
+                raise DigestMismatch(f"{what} has digest {digest} instead of {expected}")
+        if size is not None and len(data) != size:
+            raise DigestMismatch(f"{what} has {len(data)} bytes instead of {size}")
+        return Document(data, media_type, digest)
+
+    def small_blob(
+        self, descriptor: oci.Descriptor, what: str, notify: Notify | None = None
+    ) -> bytes:
+        """Fetch a blob of at most ``oci.MAX_DOCUMENT`` bytes into memory, verified.
+
+        Raises:
+            DigestMismatch, RegistryError: as its names say.
+        """
+
+        def fetch() -> bytes:
+            with self.blob(descriptor.digest, what) as response:
+                limit = min(descriptor.size, oci.MAX_DOCUMENT)
+                return response.read_all(limit, what)
+
+        data = persist(fetch, self.guard, self.policy, notify)
+        if len(data) != descriptor.size or digests.of(data) != descriptor.digest:
+            raise DigestMismatch(
+                f"{what} does not have the digest {descriptor.digest} and {descriptor.size} bytes"
+            )
+        return data
+
+    def blob(self, digest: str, what: str, *, offset: int = 0, etag: str | None = None) -> Response:
+        """Begin to fetch a blob; the answer has status 200, 206 or 416.
+
+        Args:
+            offset: first byte wanted; the server may ignore it (200).
+            etag: strong validator of the bytes that are there already.
+
+        Raises:
+            Transient: worth another try.
+            RegistryError: no such blob, access denied, ….
+        """
+        digests.validate(digest)
+        headers = {"Accept": "*/*"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if etag:
+                headers["If-Range"] = etag
+        response = self._request("GET", f"blobs/{digest}", headers)
+        if response.status == 200 or (response.status in (206, 416) and offset):
+            return response
+        raise self._refused(response, f"downloading {what}", manifest=False)
+
+    # ---- requests ----------------------------------------------------------------------------
+
+    def _request(self, method: str, tail: str, headers: dict[str, str]) -> Response:
+        """Send to the registry, authenticate when asked, follow redirects.
+
+        Returns:
+            Any answer but redirects and those to retry.
+        """
+        if self._base is not None:
+            return self._follow(method, self._base, tail, headers)
+        for base in self._bases[:-1]:
+            self._use(base)
+            try:
+                return self._follow(method, base, tail, headers)
+            except NoTLS:
+                continue
+            except (Transient, RegistryError):
+                # On localhost, port 443 may be closed where port 80 is open.
+                if self._answered() or hosts.origin(base).port != 443:
+                    raise
+        self._use(self._bases[-1])
+        return self._follow(method, self._bases[-1], tail, headers)
+
+    def _answered(self) -> bool:
+        return self._base is not None
+
+    def _use(self, base: str) -> None:
+        registry = hosts.origin(base)
+        self._transport.registry = registry
+        self._authorizer = Authorizer(self._transport, self.reference, registry, self.policy)
+
+    def _where(self) -> str:
+        return f"registry {self._transport.registry}"
+
+    def _follow(self, method: str, base: str, tail: str, headers: dict[str, str]) -> Response:
+        authorizer, registry = self._authorizer, self._transport.registry
+        assert authorizer is not None and registry is not None
+        url = f"{base}/v2/{self.reference.path}/{tail}"
+        refused = 0
+        for _ in range(MAX_REDIRECTS + 3):
+            # Each hop decides anew who is spoken to (GHSA-vh4v-2xq2-g5cg).
+            header = authorizer.header() if hosts.origin(url) == registry else None
+            sent = dict(headers) if header is None else {**headers, "Authorization": header}
+            response = self._transport.send(method, url, sent)
+            # A base that answered is the base, whatever it answers.
+            self._base = base
+            if response.status == 401 and hosts.origin(url) == registry and refused < 2:
+                refused += 1
+                if authorizer.challenged(response, header, again=refused > 1):
+                    _drain(response)
+                    continue
+                return response
+            if response.status in _REDIRECTS:
+                location = response.headers.get("Location", "")
+                _drain(response)
+                url = hosts.redirect(url, location, registry)
+                continue
+            again = reply.transient(response, f"{method} {hosts.redact(url)}")
+            if again is not None:
+                raise again
+            return response
+        raise RegistryError(f"{self._where()} redirects without end")
+
+    def _refused(self, response: Response, what: str, *, manifest: bool) -> FastboxError:
+        """The error for a final answer, in Docker's words where it has some."""
+        failure = reply.read(response)
+        here = hosts.origin(response.url) == self._transport.registry
+        name, familiar = self.reference.familiar_repository, self.reference.familiar
+        if here and failure.status in (401, 403):
+            denied = "denied: requested access to the resource is denied"
+            note = self._authorizer.note if self._authorizer else None
+            return reply.denied(
+                name, failure.text if failure.code else denied, failure.status, note
+            )
+        if here and failure.status == 404 and manifest:
+            if failure.code == "NAME_UNKNOWN":
+                return NotFound(f"repository {name} not found: {failure.text}")
+            if failure.code:
+                return NotFound(f"manifest for {familiar} not found: {failure.text}")
+            return NotFound(
+                f"manifest for {familiar} not found: {self._where()} answers {failure.text}"
+            )
+        return reply.final(failure, hosts.origin(response.url), what)
+
+
+def _drain(response: Response) -> None:
+    """Read a short body that nobody wants, so that the connection can be used again."""
+    length = response.length
+    try:
+        if length is not None and length <= 65536:
+            while response.read():
+                pass
+    except Transient:
+        pass
+    finally:
+        response.close()
