@@ -160,26 +160,24 @@ def enable_v2(top: str, path: str, controllers: tuple[str, ...] | list[str]) -> 
     """Let the group ``top``/``path`` have v2 controllers: switch them on in all groups above it.
 
     Raises:
-        OSError: ENOENT when the hierarchy does not offer a controller, EBUSY when processes in
-            ``top`` cannot be moved out of the way.
+        OSError: ENOENT when the hierarchy does not offer a controller, EBUSY when there are
+            processes in a group between.
     """
     command = " ".join(f"+{name}" for name in controllers)
+    # A delegated group (a container's, a systemd unit's with Delegate=) holds the engine itself,
+    # and a group with processes cannot hand controllers down (cgroup-v2.rst, "No Internal Process
+    # Constraint"; only the true root, which has no cgroup.type, can). EBUSY says so for memory and
+    # io; cpu and pids are switched on, but make all groups below "domain invalid".
+    if os.path.exists(f"{top}/cgroup.type") and files.read(top, "cgroup.procs"):
+        _clear(top)
     directory = top
     for part in ("", *path.split("/")[:-1]):
         directory = f"{directory}/{part}" if part else directory
-        try:
-            files.write_raw(directory, "cgroup.subtree_control", command)
-        except OSError as e:
-            if e.errno != 16 or directory != top:  # EBUSY
-                raise
-            # A delegated group (a container's, a systemd unit's with Delegate=) holds the engine
-            # itself, and a group with processes cannot hand controllers down (cgroup-v2.rst, "No
-            # Internal Process Constraint"). Move them to a leaf, as Docker's own dind does.
-            _clear(top)
-            files.write_raw(directory, "cgroup.subtree_control", command)
+        files.write_raw(directory, "cgroup.subtree_control", command)
 
 
 def _clear(top: str) -> None:
+    """Move the processes of a group to a leaf below it, as Docker's own dind script does."""
     leaf = f"{top}/{LEAF}"
     try:
         os.mkdir(leaf)
