@@ -82,8 +82,10 @@ class House:
         self._prepare_peers()
 
     def _prepare_peers(self) -> None:
-        # A started container tells everything: its config.json and its layers.
+        # A container that ran tells everything: its config.json and its layers.
         example = self.engine.create(self.config)
+        self.engine.start(example.id)
+        assert self.engine.wait(example.id) == 0
         with open(os.path.join(example.directory, "config.json")) as file:
             spec = json.load(file)
         layers = os.path.join(self.root, "layers")
@@ -94,7 +96,6 @@ class House:
         for label, program in (("floor", None), ("floor+seccomp", filter_file)):
             work = os.path.join(self.directory, label)
             self.floors.append(Floor(work, layers, names, TRUE, program))
-        self.engine.remove(example.id)
         if "crun" not in self.missing:
             rootfs = os.path.join(self.directory, "rootfs")
             for name in reversed(names):
@@ -104,6 +105,7 @@ class House:
             self.crun = Crun(os.path.join(self.directory, "bundle"), rootfs, spec, TRUE)
         if "docker" not in self.missing:
             self.docker = Docker(archive("busybox"), TRUE)
+        self.engine.remove(example.id)
 
     def _seccomp(self, spec: dict[str, Any]) -> str:
         from fastbox.container import seccomp

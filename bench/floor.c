@@ -14,6 +14,7 @@
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
@@ -166,10 +167,10 @@ static void mount_root(void) {
 
 static void mask_paths(void) {
   static const char *const masked[] = {
-      "/proc/asound",       "/proc/acpi",          "/proc/interrupts",
-      "/proc/kcore",        "/proc/keys",          "/proc/latency_stats",
-      "/proc/timer_list",   "/proc/timer_stats",   "/proc/sched_debug",
-      "/proc/scsi",         "/sys/firmware",       "/sys/devices/virtual/powercap"};
+      "/proc/acpi",       "/proc/asound",      "/proc/interrupts",  "/proc/kcore",
+      "/proc/keys",       "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+      "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+      "/sys/firmware",    "/sys/fs/selinux",   "/sys/kernel/debug", "/sys/kernel/security"};
   static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                          "/proc/sysrq-trigger"};
   for (unsigned i = 0; i < sizeof masked / sizeof *masked; i++) {
@@ -193,6 +194,13 @@ static void loopback_up(void) {
   close(s);
 }
 
+static void write_sysctl(const char *path, const char *value) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  CHECK(fd);
+  CHECK(write(fd, value, strlen(value)));
+  close(fd);
+}
+
 static void drop_capabilities(void) {
   const uint64_t keep = 0xa80425fb; /* Docker's fourteen */
   for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
@@ -204,8 +212,11 @@ static void drop_capabilities(void) {
 
 static void container(void) {
   mount_root();
+  write_sysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+  write_sysctl("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
   mask_paths();
   loopback_up();
+  CHECK(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "floor"));
   CHECK(sethostname("floor", 5));
   CHECK(setsid());
   CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));

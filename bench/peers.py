@@ -48,7 +48,14 @@ class Floor:
 
     def close(self) -> None:
         if self.cgroup:
-            os.rmdir(self.cgroup)
+            remove_cgroups(self.cgroup)
+
+
+def remove_cgroups(path: str) -> None:
+    """Remove a cgroup and those below it, as far as they are empty."""
+    for directory, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
 
 
 def compile_c(source: str, name: str) -> str:
@@ -87,6 +94,16 @@ class Crun:
         spec["process"]["args"] = args
         spec["process"]["terminal"] = False
         spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/box"
+        for device in spec["linux"]["resources"].get("devices", []):
+            for number in ("major", "minor"):
+                if device.get(number) == -1:  # "all" for runc and for us, an error for crun
+                    del device[number]
+        # The example container is removed before crun runs: keep what its mounts bind.
+        for mount in spec["mounts"]:
+            if mount["type"] == "bind":
+                kept = os.path.join(work, os.path.basename(mount["source"]))
+                shutil.copyfile(mount["source"], kept)
+                mount["source"] = kept
         spec.pop("hooks", None)
         spec.pop("annotations", None)
         with open(os.path.join(work, "config.json"), "w") as file:
@@ -106,9 +123,7 @@ class Crun:
     def close(self) -> None:
         base = "/sys/fs/cgroup"
         for name in [base, *(os.path.join(base, name) for name in os.listdir(base))]:
-            for directory, _, _ in os.walk(os.path.join(name, self.cgroup), topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(directory)
+            remove_cgroups(os.path.join(name, self.cgroup))
 
 
 class Docker:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench.race import race, report
+from bench.race import Times, race, report
 from tests.support.images import archive, cache_directory
 
 CONTESTANTS = ["plain", "gzip", "zstd", "tar xf", "tar xzf", "tar --zstd"]
@@ -78,7 +78,7 @@ def by_tar(path: str, *options: str) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="module")
-def extractions(layers: dict[str, str], place: str, rounds: int) -> dict[str, list[float]]:
+def extractions(layers: dict[str, str], place: str, rounds: int) -> dict[str, Times]:
     contestants = {name: into(place, by_fastbox(path)) for name, path in layers.items()}
     contestants["tar xf"] = into(place, by_tar(layers["plain"]))
     contestants["tar xzf"] = into(place, by_tar(layers["gzip"], "-z"))
@@ -89,7 +89,7 @@ def extractions(layers: dict[str, str], place: str, rounds: int) -> dict[str, li
 @pytest.mark.benchmark(group="extract")
 def test_extract(
     contestant: str,
-    extractions: dict[str, list[float]],
+    extractions: dict[str, Times],
     layers: dict[str, str],
     benchmark: Any,
 ) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from bench.race import race, report, timed
+from bench.race import Times, race, report, timed
 from tests.support.command import fastbox_program
 
 CONTESTANTS = ["python", "import fastbox", "import Engine", "fastbox --help", "fastbox --version"]
 
 
 @pytest.fixture(scope="module")
-def starts(rounds: int) -> dict[str, list[float]]:
+def starts(rounds: int) -> dict[str, Times]:
     fastbox = fastbox_program()
     commands = {
         "python": [sys.executable, "-c", "pass"],
@@ -39,5 +39,5 @@ def process(argv: list[str]) -> Callable[[], None]:
 
 
 @pytest.mark.benchmark(group="import")
-def test_import(contestant: str, starts: dict[str, list[float]], benchmark: Any) -> None:
+def test_import(contestant: str, starts: dict[str, Times], benchmark: Any) -> None:
     report(benchmark, starts[contestant])

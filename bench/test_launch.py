@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from bench.conftest import House
-from bench.race import race, report, timed
+from bench.race import Times, race, report, timed
 
 CONTESTANTS = ["floor", "floor+seccomp", "library", "cli", "crun", "docker"]
 
 
 @pytest.fixture(scope="module")
-def launches(house: House, rounds: int) -> dict[str, list[float]]:
+def launches(house: House, rounds: int) -> dict[str, Times]:
     def library() -> None:
         container = house.engine.create(house.config)
         house.engine.start(container.id)
@@ -37,5 +37,5 @@ def launches(house: House, rounds: int) -> dict[str, list[float]]:
 
 
 @pytest.mark.benchmark(group="launch")
-def test_launch(contestant: str, launches: dict[str, list[float]], benchmark: Any) -> None:
+def test_launch(contestant: str, launches: dict[str, Times], benchmark: Any) -> None:
     report(benchmark, launches[contestant])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.conftest import House
-from bench.race import race, report, timed
+from bench.race import Times, race, report, timed
 
 CONTESTANTS = ["library", "cli", "docker"]
 MANY = 100
@@ -35,7 +35,7 @@ def many(house: House) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def listings(house: House, rounds: int, many: None) -> dict[str, list[float]]:
+def listings(house: House, rounds: int, many: None) -> dict[str, Times]:
     def library() -> None:
         assert len(house.engine.containers(all=True)) == MANY
 
@@ -52,7 +52,7 @@ def listings(house: House, rounds: int, many: None) -> dict[str, list[float]]:
 
 
 @pytest.mark.benchmark(group="ps")
-def test_ps(contestant: str, listings: dict[str, list[float]], benchmark: Any) -> None:
+def test_ps(contestant: str, listings: dict[str, Times], benchmark: Any) -> None:
     report(benchmark, listings[contestant], containers=MANY)
 
 
