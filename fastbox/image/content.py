@@ -144,14 +144,14 @@ class BlobStore:
         )
 
     def remove(self, digest: str) -> int:
-        """Delete a blob; its size in bytes, 0 if it was missing."""
+        """Move a blob to the trash; its size in bytes, 0 if it was missing."""
         path = self.path(digest)
         self._verified.pop(digest, None)
         try:
             size = os.stat(path, follow_symlinks=False).st_size
         except OSError:
             size = 0
-        trash.discard(path, self.trash)
+        trash.move(path, self.trash)
         return size
 
     def digests(self) -> list[str]:

@@ -203,7 +203,7 @@ class LayerStore:
             return []
 
     def remove(self, name: str) -> int:
-        """Delete a layer that nothing uses; how many bytes its files had."""
+        """Move a layer that nothing uses to the trash; how many bytes its files had."""
         size = 0
         with contextlib.suppress(StoreError):
             info = self._read(name)
@@ -211,11 +211,9 @@ class LayerStore:
         self._known.pop(name, None)
         # The directory first: metadata without a layer mean nothing, a layer without metadata
         # would look damaged.
-        moved = trash.move(os.path.join(self.directory, name), self.trash)
+        trash.move(os.path.join(self.directory, name), self.trash)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._meta_path(name))
-        if moved is not None:
-            trash.discard(moved, self.trash)
         return size
 
     def age(self, name: str, now: float) -> float:

@@ -12,6 +12,7 @@ from ..errors import Conflict, ImageError, InvalidArgument, StoreError
 from ..oci import digest as digests
 from ..oci import image as oci
 from ..oci import reference as references
+from . import trash
 from .layers import layer_name
 from .naming import REPO_DIGEST, name_of, repo_digests_of
 from .store import GRACE
@@ -51,6 +52,16 @@ def remove(
         NotFound, Ambiguous, InvalidArgument: as ``resolve``.
         Conflict: see above.
     """
+    try:
+        return _remove(store, name_or_id, force, used_by)
+    finally:
+        # Outside of the lock: deleting a large layer takes its time.
+        trash.empty(store.trash)
+
+
+def _remove(
+    store: ImageStore, name_or_id: str, force: bool, used_by: UsedBy | None
+) -> list[Removed]:
     with store.locked():
         entry, reference = store.find(name_or_id)
         image_id = store.image_id(entry)
@@ -168,7 +179,9 @@ def collect(store: ImageStore) -> int:
     Does nothing while another process pulls, imports or creates.
     """
     with store.locked():
-        return _sweep(store, Reach())
+        freed = _sweep(store, Reach())
+    trash.empty(store.trash)
+    return freed
 
 
 def _sweep(store: ImageStore, candidates: Reach) -> int:

@@ -212,6 +212,11 @@ class ImageStore:
         self.prepare()
         return self.blobs.ingest_path(digest)
 
+    def temporary_path(self, purpose: str) -> str:
+        """A new name beside the partial downloads; removed by the next command if it is left."""
+        self.prepare()
+        return os.path.join(self.blobs.ingest, f"{purpose}-{os.urandom(8).hex()}")
+
     def put_blob(self, data: bytes) -> str:
         """Store a small blob; its digest."""
         with self.lease():

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .types import Image
 
 PARALLEL = 3
+MAX_LAYER_BYTES = 256 << 30  # of an uncompressed layer, if the disk has as much
+_RESERVE = 64 << 20  # bytes of the disk that a layer leaves to everybody else
 
 
 def ensure_layers(store: ImageStore, image: Image) -> list[str]:
@@ -88,7 +90,7 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
     staging = ""
     try:
         staging = store.stage_layer()
-        done = tar.extract(fd, staging)
+        done = tar.extract(fd, staging, max_bytes=space_for_layer(store))
         if done.digest != blob:
             raise store.blobs.damaged(blob, "layer")
         if done.diff_id != diff_id:
@@ -106,3 +108,16 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
         os.close(fd)
         if staging:
             store.discard_layer(staging)
+
+
+def space_for_layer(store: ImageStore) -> int:
+    """Bytes that a layer may unpack to: a bomb shall not fill the disk.
+
+    Raises:
+        StoreError: the file system cannot be asked.
+    """
+    try:
+        found = os.statvfs(store.root)
+    except OSError as error:
+        raise store_error("examine", store.root, error) from error
+    return max(0, min(MAX_LAYER_BYTES, found.f_bavail * found.f_frsize - _RESERVE))
