@@ -8,11 +8,11 @@ BPF_PROG_TYPE_CGROUP_DEVICE program (v2), so that both enforce the same.
 
 from __future__ import annotations
 
+import _thread
 import os
 import stat
 import struct
 import sys
-import _thread
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -299,6 +299,7 @@ class _Assembler:
     def __init__(self) -> None:
         self._code: list[tuple[int, int, int, int, int, str]] = []
         self._labels: dict[str, int] = {}
+        self._names = 0
 
     def emit(self, op: int, dst: int = 0, src: int = 0, imm: int = 0, offset: int = 0) -> None:
         self._code.append((op, dst, src, offset, imm, ""))
@@ -310,7 +311,8 @@ class _Assembler:
         self._labels[name] = len(self._code)
 
     def unique(self) -> str:
-        return f"{len(self._code)}.{len(self._labels)}"
+        self._names += 1
+        return str(self._names)
 
     def assemble(self) -> bytes:
         out = bytearray()
@@ -331,11 +333,14 @@ def bpf_program(policy: Policy) -> bytes:
     match_exception_partial of security/device_cgroup.c).
 
     The verdict register holds the verdict of an exception from the start, so that a match is one
-    jump to the exit; what matches nothing runs into the instruction before it.
+    jump to the exit; what matches nothing runs into the instruction before it. The verifier
+    refuses code that cannot be reached, so nothing may follow what matches always.
     """
     code = _Assembler()
-    rest = policy.exceptions
+    rest = _without_covered(policy.exceptions)
     hit = 0 if policy.default_allow else 1
+    if len([e for e in rest if e[1:] == (ANY, ANY, RWM)]) == len(TYPES):
+        return bpf_program(Policy(not policy.default_allow))
     if rest:
         code.emit(_MOV_K, _VERDICT, imm=hit)
         code.emit(_LDX_W, _ACCESS, _CONTEXT)
@@ -351,6 +356,20 @@ def bpf_program(policy: Policy) -> bytes:
     code.label("exit")
     code.emit(_EXIT)
     return code.assemble()
+
+
+def _without_covered(
+    exceptions: Sequence[tuple[str, int, int, int]],
+) -> tuple[tuple[str, int, int, int], ...]:
+    """Leave out exceptions that a wider one includes."""
+    return tuple(
+        e
+        for e in exceptions
+        if not any(
+            o is not e and o[0] == e[0] and _covers(o[:3], e[:3]) and not e[3] & ~o[3]
+            for o in exceptions
+        )
+    )
 
 
 def _match_device(
