@@ -46,7 +46,9 @@ def check(filters: Filters) -> None:
     """
     for key, values in filters.items():
         if key not in KEYS:
-            raise InvalidArgument(f"invalid filter '{key}'", hint="known: " + ", ".join(sorted(KEYS)))
+            raise InvalidArgument(
+                f"invalid filter '{key}'", hint="known: " + ", ".join(sorted(KEYS))
+            )
         for value in values:
             problem = _problem(key, value)
             if problem:
@@ -90,11 +92,7 @@ def select(
     chosen = _between(containers, filters)
     tests = _tests(filters, image_of)
     everything = all or not filters.keys().isdisjoint(("status", "before", "since"))
-    return [
-        box
-        for box in chosen
-        if (everything or box.state.status.is_up) and _passes(box, tests)
-    ]
+    return [box for box in chosen if (everything or box.state.status.is_up) and _passes(box, tests)]
 
 
 def _passes(box: Container, tests: Iterable[Callable[[Container], bool]]) -> bool:
@@ -113,9 +111,7 @@ def _between(containers: list[Container], filters: Filters) -> list[Container]:
 
 def _place(containers: list[Container], text: str) -> int:
     exact = [
-        place
-        for place, box in enumerate(containers)
-        if text in (box.name, f"/{box.name}", box.id)
+        place for place, box in enumerate(containers) if text in (box.name, f"/{box.name}", box.id)
     ]
     found = exact or [place for place, box in enumerate(containers) if box.id.startswith(text)]
     if not text or not found:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .spec import MASKED, READ_ONLY
+
 if TYPE_CHECKING:
     from ..image.types import Volume
     from .config import ContainerConfig, Mount
     from .record import Container, MountPoint
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
-MASKED = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-]
-READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
 def inspect(container: Container) -> dict[str, Any]:
@@ -151,8 +138,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "OomKillDisable": False,
         "PidsLimit": config.pids_limit or None,
         "Ulimits": [
-            {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft}
-            for limit in config.ulimits
+            {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in config.ulimits
         ],
         "Init": config.init,
         "Mounts": _mounts(config.mounts) or None,

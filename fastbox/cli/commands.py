@@ -1,0 +1,130 @@
+"""The table of all commands: where each one's code is, how it can be spelled, what it does.
+
+``fastbox --help`` needs only this; a command's module is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .command import FlagCommand
+
+
+class Entry:
+    """One command.
+
+    Attributes:
+        module: below ``fastbox.cli``; its ``COMMAND`` is the command.
+        summary: one line.
+        spellings: all ways to type it, as ``--help`` lists them.
+        common: listed under *Common Commands*.
+    """
+
+    __slots__ = ("common", "hidden", "module", "spellings", "summary")
+
+    def __init__(
+        self,
+        module: str,
+        summary: str,
+        spellings: str,
+        *,
+        common: bool = False,
+        hidden: bool = False,
+    ) -> None:
+        self.module = module
+        self.summary = summary
+        self.spellings = spellings.split(", ")
+        self.common = common
+        self.hidden = hidden
+
+    def name_in(self, group: str) -> str:
+        """The command's first name in a group (``""``: at the top level); ``""`` if it has none."""
+        for spelling in self.spellings:
+            head, space, tail = spelling.partition(" ")
+            if group == (head if space else ""):
+                return tail or head
+        return ""
+
+
+GROUPS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Manage fastbox",
+    "volume": "Manage volumes",
+}
+
+# In the order in which the common ones are listed.
+ENTRIES = (
+    Entry("run", "Create and run a new container from an image", "container run, run", common=True),
+    Entry("exec", "Execute a command in a running container", "container exec, exec", common=True),
+    Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
+    Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
+    Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("version", "Show the fastbox version information", "version", common=True),
+    Entry("info", "Display system-wide information", "system info, info", common=True),
+    Entry(
+        "bootstrap",
+        "Assemble an image from this system's package mirrors",
+        "image bootstrap, bootstrap",
+    ),
+    Entry("create", "Create a new container", "container create, create"),
+    Entry(
+        "import_",
+        "Import the contents from a tarball to create a filesystem image",
+        "image import, import",
+    ),
+    Entry("inspect", "Return low-level information on fastbox objects", "inspect"),
+    Entry("kill", "Kill one or more running containers", "container kill, kill"),
+    Entry("logs", "Fetch the logs of a container", "container logs, logs"),
+    Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
+    Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),
+    Entry("start", "Start one or more stopped containers", "container start, start"),
+    Entry("stop", "Stop one or more running containers", "container stop, stop"),
+    Entry("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"),
+    Entry("top", "Display the running processes of a container", "container top, top"),
+    Entry(
+        "wait",
+        "Block until one or more containers stop, then print their exit codes",
+        "container wait, wait",
+    ),
+    Entry(
+        "container_inspect",
+        "Display detailed information on one or more containers",
+        "container inspect",
+    ),
+    Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("volume_create", "Create a volume", "volume create"),
+    Entry(
+        "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"
+    ),
+    Entry("volume_ls", "List volumes", "volume ls, volume list"),
+    Entry("volume_prune", "Remove unused local volumes", "volume prune"),
+    Entry(
+        "volume_rm",
+        "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+        "volume rm, volume remove",
+    ),
+    Entry("cleanup", "Remove what is left of a container", "container cleanup", hidden=True),
+)
+BY_MODULE = {entry.module: entry for entry in ENTRIES}
+BY_SPELLING = {spelling: entry for entry in ENTRIES for spelling in entry.spellings}
+
+
+def load(entry: Entry) -> FlagCommand:
+    """Import a command."""
+    import importlib
+
+    module = importlib.import_module(f"fastbox.cli.{entry.module}")
+    command: FlagCommand = module.COMMAND
+    return command
+
+
+def listing(group: str) -> list[tuple[str, Entry]]:
+    """(name, entry) of what ``--help`` of a group shows, sorted; ``""`` is the top level."""
+    found: dict[str, Entry] = {}
+    for entry in ENTRIES:
+        name = entry.name_in(group)
+        if name and not entry.hidden:
+            found[name] = entry
+    return sorted(found.items())

@@ -1,0 +1,61 @@
+"""Writing: whole texts as bytes, so that names that are not UTF-8 come out as they came in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO
+
+
+def write(text: str | bytes) -> None:
+    """To standard output."""
+    _write(sys.stdout, text)
+
+
+def line(text: str) -> None:
+    """A line to standard output, at once: who waits for it (``run -d`` in a script) gets it."""
+    _write(sys.stdout, text + "\n")
+
+
+def error(text: str) -> None:
+    """A line to standard error."""
+    _write(sys.stderr, text + "\n")
+
+
+def write_error(text: str | bytes) -> None:
+    """To standard error."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: IO[str] | None, text: str | bytes) -> None:
+    if stream is None:  # the descriptor was closed when the interpreter started
+        return
+    data = text if isinstance(text, bytes) else encode(text)
+    stream.flush()
+    buffer: IO[bytes] = stream.buffer  # type: ignore[attr-defined]
+    buffer.write(data)
+    buffer.flush()
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; bytes of argv that are no UTF-8 come out as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate, for example out of a JSON label
+        return text.encode("utf-8", "replace")
+
+
+def width(fd: int = 0) -> int:
+    """Columns of the terminal at ``fd``, 80 where there is none (what Docker wraps help to)."""
+    try:
+        return os.get_terminal_size(fd).columns or 80
+    except OSError:
+        return 80
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a person watches this stream."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False

@@ -1,0 +1,253 @@
+"""Policies: ``--restart``, ``--security-opt``, ``--log-driver``, ``--log-opt``, ``--network``,
+``--add-host``, ``--pull``. Choices among a few things, and what is said about those that are not
+there yet."""
+
+from __future__ import annotations
+
+from ..container.config import RestartPolicy
+from ..errors import InvalidArgument, Unsupported
+from . import gotext
+from .errors import CliError
+from .human import parse_size
+
+_MAX_PROFILE = 4 << 20
+_PULL = ("always", "missing", "never")
+_RESTART = ("no", "on-failure", "always", "unless-stopped")
+
+
+def pull_policy(text: str) -> str:
+    """Raises:
+    CliError: it is none of the three.
+    """
+    if text not in _PULL:
+        raise CliError(
+            f'invalid pull option: \'{text}\': must be one of "always", "missing" or "never"'
+        )
+    return text
+
+
+def restart(text: str) -> RestartPolicy:
+    """``no``, ``always``, ``unless-stopped``, ``on-failure[:N]``.
+
+    Raises:
+        CliError, InvalidArgument
+    """
+    prefix = "invalid restart policy format: "
+    name, colon, count = text.partition(":")
+    if colon and not name:
+        raise CliError(prefix + "no policy provided before colon")
+    retries = 0
+    if count:
+        try:
+            retries = gotext.parse_int(count, base=10, function="Atoi")
+        except ValueError:
+            raise CliError(prefix + "maximum retry count must be an integer") from None
+    name = name or "no"
+    prefix = "invalid restart policy: "
+    if name not in _RESTART:
+        raise InvalidArgument(
+            f"{prefix}unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'"
+        )
+    if name != "on-failure" and retries:
+        raise InvalidArgument(f"{prefix}maximum retry count can only be used with 'on-failure'")
+    if retries < 0:
+        raise InvalidArgument(f"{prefix}maximum retry count cannot be negative")
+    return RestartPolicy(name=name, max_retries=retries)
+
+
+class Security:
+    """What the ``--security-opt``s amount to."""
+
+    def __init__(self, options: list[str]) -> None:
+        """Raises:
+        CliError, InvalidArgument, Unsupported
+        """
+        self.no_new_privileges = False
+        self.seccomp: str | None = None
+        for option in options:
+            self._add(option)
+
+    def _add(self, option: str) -> None:
+        if option == "no-new-privileges":
+            self.no_new_privileges = True
+            return
+        cut = min((option.index(mark) for mark in "=:" if mark in option), default=-1)
+        name, value = (option[:cut], option[cut + 1 :]) if cut >= 0 else (option, "")
+        if not value:
+            raise CliError(f"invalid --security-opt: {gotext.quote(option)}")
+        if name == "no-new-privileges":
+            try:
+                self.no_new_privileges = gotext.parse_bool(value)
+            except ValueError:
+                quoted = gotext.quote(option)
+                raise InvalidArgument(f"invalid --security-opt 2: {quoted}") from None
+        elif name == "seccomp":
+            self.seccomp = _seccomp(value)
+        elif (name, value) not in (("apparmor", "unconfined"), ("label", "disable")):
+            # Nothing to switch off; anything else would be protection that is not there.
+            if name in ("apparmor", "label", "systempaths", "writable-cgroups"):
+                raise Unsupported(
+                    f"--security-opt {name} is not supported",
+                    hint="no-new-privileges and seccomp are",
+                )
+            raise CliError(f"invalid --security-opt: {gotext.quote(option)}")
+
+
+def _seccomp(value: str) -> str | None:
+    if value == "unconfined":
+        return value
+    if value == "builtin":
+        return None
+    try:
+        with open(value, "rb") as file:
+            data = file.read(_MAX_PROFILE + 1)
+    except (OSError, ValueError) as error:
+        verb = "read" if isinstance(error, IsADirectoryError) else "open"
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise CliError(
+            f"opening seccomp profile ({value}) failed: {verb} {value}: {reason}"
+        ) from None
+    import orjson
+
+    try:
+        if len(data) > _MAX_PROFILE:
+            raise ValueError(f"it is larger than {_MAX_PROFILE >> 20} MiB")
+        return orjson.dumps(orjson.loads(data)).decode()
+    except ValueError as error:
+        raise CliError(f"compacting json for seccomp profile ({value}) failed: {error}") from None
+
+
+class Logging:
+    """``--log-driver`` with its ``--log-opt``s; what is not given is the default of the config."""
+
+    def __init__(self, driver: str, options: dict[str, str]) -> None:
+        """Raises:
+        CliError, InvalidArgument, Unsupported
+        """
+        self.driver = driver or "cri"
+        self.max_size: int | None = None
+        self.max_file: int | None = None
+        if self.driver == "none" and options:
+            raise CliError("invalid logging opts for driver none")
+        if self.driver not in ("cri", "none"):
+            raise Unsupported(
+                f"logging driver '{self.driver}' is not supported",
+                hint="use --log-driver cri (files that rotate, read by `fastbox logs`) or none",
+            )
+        for name, value in options.items():
+            self._add(name, value)
+
+    def _add(self, name: str, value: str) -> None:
+        if name == "max-size":
+            self.max_size = self._size(value)
+        elif name == "max-file":
+            try:
+                self.max_file = gotext.parse_int(value, base=10, function="Atoi")
+            except ValueError as error:
+                raise InvalidArgument(f"invalid log opt max-file: {error}") from None
+            if self.max_file < 1:
+                raise InvalidArgument("max-file cannot be less than 1")
+        else:
+            raise InvalidArgument(
+                f"unknown log opt '{name}' for {self.driver} log driver",
+                hint="known: max-size, max-file",
+            )
+
+    def _size(self, value: str) -> int:
+        if value == "-1":
+            return -1
+        try:
+            # Docker counts these in powers of 1000.
+            size = parse_size(value, 1000)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid log opt max-size: {error}") from None
+        if size <= 0:
+            raise InvalidArgument("max-size must be a positive number")
+        return size
+
+
+def network(text: str) -> str:
+    """``NAME``, or ``name=NAME`` with further fields.
+
+    Raises:
+        ValueError: malformed.
+    """
+    if "=" not in text:
+        return text
+    name = later = ""
+    for field in text.split(","):
+        key, equals, value = field.partition("=")
+        key = key.lower().strip()
+        if not equals:
+            raise ValueError(f"invalid field {field}")
+        if key == "name":
+            name = value.strip()
+        elif key in ("alias", "ip", "ip6", "mac-address", "link-local-ip", "driver-opt",
+                     "gw-priority"):  # fmt: skip
+            later = later or key
+        else:
+            raise ValueError(f"invalid field key {key}")
+    if not name:
+        raise ValueError("network name/id is not specified")
+    if later:
+        raise ValueError(f"{later} is not supported: it needs a network of the container's own")
+    return name
+
+
+def network_mode(names: list[str]) -> str:
+    """The one network that a container has.
+
+    Raises:
+        CliError, Unsupported
+    """
+    for place, name in enumerate(names):
+        if not name:
+            raise CliError("no name set for network")
+        if name in names[:place]:
+            raise CliError(f"network {gotext.quote(name)} is specified multiple times")
+    for name in names:
+        if name not in ("none", "host"):
+            raise Unsupported(
+                f"network {name} is not supported",
+                hint="use --network none (loopback only) or --network host",
+            )
+    if len(names) > 1:
+        raise CliError(
+            "conflicting options: cannot attach both user-defined and non-user-defined "
+            "network-modes"
+        )
+    return names[0] if names else "none"
+
+
+def extra_host(text: str) -> str:
+    """``HOST:IP`` or ``HOST=IP`` as ``HOST:IP``; the address may be ``host-gateway``.
+
+    Raises:
+        ValueError
+    """
+    cut = text.find("=") if "=" in text else text.find(":")
+    if cut <= 0:
+        raise ValueError(f"bad format for add-host: {gotext.quote(text)}")
+    host, address = text[:cut], text[cut + 1 :]
+    if address == "host-gateway":
+        return f"{host}:{address}"
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    if not _is_address(address):
+        raise ValueError(f"invalid IP address in add-host: {gotext.quote(text[cut + 1 :])}")
+    if any(char.isspace() or not char.isprintable() for char in host):
+        raise ValueError(f"bad format for add-host: {gotext.quote(text)}")
+    return f"{host}:{address}"
+
+
+def _is_address(text: str) -> bool:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False

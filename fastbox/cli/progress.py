@@ -1,0 +1,113 @@
+"""What a pull is doing: a bar per layer on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from typing import IO, Any
+
+from . import output
+
+_QUIET = ("Downloading", "Extracting")
+
+
+class Progress:
+    """Takes ProgressEvents from any thread. A context manager.
+
+    Args:
+        stream: ``sys.stdout`` for ``pull``, ``sys.stderr`` for ``run``.
+        quiet: show nothing.
+    """
+
+    def __init__(self, stream: IO[str] | None, *, quiet: bool = False) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self.lock = threading.Lock()
+        self.last: dict[str, str] = {}
+        self.bars: Any = None
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    def update(self, event: Any) -> None:
+        """Show one event: ``id``, ``status``, ``current`` and ``total`` bytes."""
+        if self.quiet:
+            return
+        with self.lock:
+            if output.is_terminal(self.stream):
+                self._draw(event)
+            elif self.last.get(event.id) != event.status:
+                self.last[event.id] = event.status
+                # Without a terminal only changes count, and these two change all the time.
+                if event.status not in _QUIET:
+                    self._print(f"{event.id}: {event.status}" if event.id else event.status)
+
+    def summary(self, result: Any) -> None:
+        """``Digest: …`` and ``Status: …`` of a finished pull."""
+        from ..oci.reference import parse
+
+        name = parse(result.name).familiar
+        self._print(f"Digest: {result.digest}")
+        if result.status == "downloaded":
+            self._print(f"Status: Downloaded newer image for {name}")
+        else:
+            self._print(f"Status: Image is up to date for {name}")
+
+    def _print(self, text: str) -> None:
+        if self.stream is not None:
+            self.stream.write(_plain(text) + "\n")
+            self.stream.flush()
+
+    # ---- bars ----------------------------------------------------------------------------------
+
+    def _draw(self, event: Any) -> None:
+        if not event.id:
+            self._print(event.status)
+            return
+        if self.bars is None:
+            self.bars = self._make_bars()
+            self.bars.start()
+        if event.id not in self.tasks:
+            self.tasks[event.id] = self.bars.add_task(_plain(event.id), total=None, status="")
+        fields: dict[str, Any] = {"status": _plain(event.status)}
+        if event.status in _QUIET and event.total:
+            fields |= {"completed": event.current, "total": event.total}
+        elif event.status in ("Pull complete", "Already exists", "Download complete"):
+            fields |= {"completed": 1, "total": 1}
+        self.bars.update(self.tasks[event.id], **fields)
+
+    def _make_bars(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        return Bars(
+            TextColumn("{task.description}:", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
+            BarColumn(),
+            _size_column(DownloadColumn),
+            console=Console(file=self.stream, highlight=False),
+            auto_refresh=True,
+        )
+
+
+def _size_column(base: Any) -> Any:
+    """Sizes only while bytes are counted."""
+
+    class Sizes(base):  # type: ignore[misc]
+        def render(self, task: Any) -> Any:
+            from rich.text import Text
+
+            return super().render(task) if task.fields["status"] in _QUIET else Text("")
+
+    return Sizes()
+
+
+def _plain(text: str) -> str:
+    """Without control characters: some of the text comes from a registry."""
+    return "".join(char if char.isprintable() else "?" for char in text)

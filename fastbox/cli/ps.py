@@ -1,0 +1,200 @@
+"""``fastbox ps``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..container.record import Status
+from . import gotext, human, output
+from .command import App, FlagCommand
+from .errors import TemplateError
+from .flags import Flag, Integer, Switch, Values
+from .listing import FORMAT, filter_flag
+from .tables import print_rows, unescape
+
+if TYPE_CHECKING:
+    from ..container.record import Container
+
+HEADERS = {
+    "ID": "CONTAINER ID",
+    "Names": "NAMES",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Ports": "PORTS",
+    "State": "STATE",
+    "Status": "STATUS",
+    "HealthStatus": "HEALTH STATUS",
+    "Size": "SIZE",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
+}
+TYPE = "*formatter.ContainerContext"
+DEFAULT = "ID\tImage\tCommand\tRunningFor\tStatus\tPorts\tNames"
+
+
+def ps(app: App, values: Values, words: list[str]) -> int:
+    """List containers, newest first."""
+    format = "" if values.quiet else values.format or ""
+    uses_size = _check(format)
+    last = 1 if values.latest and values.last < 0 else values.last
+    boxes = app.engine.containers(
+        all=values.all or last > 0, filters=values.filter or {}, size=values.size or uses_size
+    )
+    if last > 0:
+        boxes = boxes[:last]
+    if values.quiet:
+        for box in boxes:
+            output.line(box.id if values.no_trunc else box.short_id)
+        return 0
+    print_rows(
+        [row(box, trunc=not values.no_trunc) for box in boxes],
+        format=format,
+        default=DEFAULT + ("\tSize" if values.size else ""),
+        headers=HEADERS,
+        type_name=TYPE,
+        problem="failed to execute template",
+    )
+    return 0
+
+
+def _check(format: str) -> bool:
+    """Try a template before the engine is asked; whether it wants sizes, which cost time.
+
+    Raises:
+        TemplateError
+    """
+    if format in ("", "table", "json"):
+        return False
+    from . import template
+
+    asked: set[str] = set()
+
+    def note(field: str) -> Callable[..., str]:
+        def make(*_: object) -> str:
+            asked.add(field)
+            return ""
+
+        return make
+
+    fields = {field: note(field) for field in (*HEADERS, "_Label")}
+    try:
+        template.parse(unescape(format)).execute(template.Row(fields, TYPE))
+    except template.SyntaxProblem as error:
+        raise TemplateError(f"failed to parse template: {error}") from None
+    except template.ExecutionProblem as error:
+        raise TemplateError(f"failed to execute template: {error}") from None
+    return "Size" in asked
+
+
+def row(box: Container, *, trunc: bool = True) -> dict[str, Callable[..., Any]]:
+    """The fields of one line."""
+    record = box.record
+    return {
+        "Command": lambda: gotext.quote(_cut(command_line(box), 20, trunc)),
+        "CreatedAt": lambda: human.local_time(record.created),
+        "HealthStatus": lambda: "",
+        "ID": lambda: box.short_id if trunc else box.id,
+        "Image": lambda: image_name(box, trunc),
+        "_Label": lambda name: record.labels.get(name, ""),
+        "Labels": lambda: ",".join(f"{key}={record.labels[key]}" for key in sorted(record.labels)),
+        "LocalVolumes": lambda: str(sum(point.type == "volume" for point in record.mounts)),
+        "Mounts": lambda: ",".join(
+            _cut(point.name or point.source, 15, trunc) for point in record.mounts
+        ),
+        "Names": lambda: box.name,
+        "Networks": lambda: record.config.network,
+        "Platform": lambda: "",
+        "Ports": lambda: "",
+        "RunningFor": lambda: human.ago(record.created),
+        "Size": lambda: size_text(box),
+        "State": lambda: box.state.status.value,
+        "Status": lambda: status_text(box),
+    }
+
+
+def _cut(text: str, width: int, trunc: bool) -> str:
+    return human.ellipsis(text, width) if trunc else text
+
+
+def command_line(box: Container) -> str:
+    """Path and arguments; those with a space in quotes."""
+    words = [f"'{word}'" if " " in word else word for word in box.record.args]
+    return " ".join([box.record.path, *words])
+
+
+def image_name(box: Container, trunc: bool) -> str:
+    """As it was asked for; the id where that was an id."""
+    name = box.record.config.image
+    if not name:
+        return "<no image>"
+    digits = name.removeprefix("sha256:")
+    if (
+        trunc
+        and len(digits) > 12
+        and box.record.image_id.removeprefix("sha256:").startswith(digits)
+    ):
+        return digits[:12]
+    return name
+
+
+def size_text(box: Container) -> str:
+    """``1.1kB (virtual 77.8MB)``."""
+    if box.size_rw is None:
+        return "0B"
+    text = human.size(box.size_rw)
+    if box.size_root:
+        text += f" (virtual {human.size(box.size_root)})"
+    return text
+
+
+def status_text(box: Container) -> str:
+    """``Up 3 seconds``, ``Exited (0) 5 minutes ago`` …"""
+    state = box.state
+    if state.status is Status.RUNNING:
+        return f"Up {human.since(state.started_at)}"
+    if state.status is Status.PAUSED:
+        return f"Up {human.since(state.started_at)} (Paused)"
+    if state.status is Status.RESTARTING:
+        return f"Restarting ({state.exit_code}) {human.ago(state.finished_at)}"
+    if state.status is Status.REMOVING:
+        return "Removal In Progress"
+    if state.status is Status.DEAD:
+        return "Dead"
+    if state.status is Status.CREATED:
+        return "Created"
+    if not state.finished_at:
+        return ""
+    return f"Exited ({state.exit_code}) {human.ago(state.finished_at)}"
+
+
+COMMAND = FlagCommand(
+    "ps",
+    ps,
+    "",
+    (
+        Flag("-a --all", Switch(), "Show all containers (default shows just running)"),
+        filter_flag("-f --filter", "Filter output based on conditions provided"),
+        FORMAT,
+        Flag(
+            "-n --last",
+            Integer(),
+            "Show n last created containers (includes all states)",
+            default=-1,
+        ),
+        Flag(
+            "-l --latest",
+            Switch(),
+            "Show the latest created container (includes all states)",
+        ),
+        Flag("--no-trunc", Switch(), "Don't truncate output"),
+        Flag("-q --quiet", Switch(), "Only display container IDs"),
+        Flag("-s --size", Switch(), "Display total file sizes"),
+    ),
+    most=0,
+)
