@@ -182,11 +182,14 @@ class Lifecycle:
             self._wait_recorded(container.record, KILL_TIMEOUT)
 
     def _wait_recorded(self, record: ContainerRecord, timeout: float) -> None:
-        """Until the exit record stands: a moment after init's end."""
+        """Until the exit record stands (or its monitor has removed the container): a moment after
+        init's end."""
         deadline = time.monotonic() + timeout
         delay = 0.0005
         while time.monotonic() < deadline:
             try:
+                if not os.path.isdir(self.store.directory(record.id)):
+                    return
                 if not self.store.state(record).status.is_up:
                     return
             except FastboxError:
@@ -198,14 +201,16 @@ class Lifecycle:
         """Block until the container is not running; its exit status."""
         try:
             with self.store.exit_code_kept(container_id) as exit_code:
-                container = self.store.load(container_id)
-                if container.state.status.is_up:
-                    process.wait_gone(container.state.pid, container.state.pid_starttime, None)
-                    self._wait_recorded(container.record, KILL_TIMEOUT)
-                    code = exit_code()
-                    if code is not None:
-                        return code
-                return self.store.state(container.record).exit_code
+                with contextlib.suppress(NotFound):
+                    container = self.store.load(container_id)
+                    state = container.state
+                    if state.status.is_up:
+                        process.wait_gone(state.pid, state.pid_starttime, None)
+                        self._wait_recorded(container.record, KILL_TIMEOUT)
+                    state = self.store.state(self.store.load_record(container_id))
+                    if os.path.isdir(container.directory):
+                        return state.exit_code
+                return exit_code() or 0  # its monitor has removed it
         except FileNotFoundError as error:
             raise NotFound(f"No such container: {container_id}") from error
 
