@@ -10,6 +10,7 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Callable
 
 HUGETLB = "/sys/fs/cgroup/hugetlb"
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
@@ -53,14 +54,18 @@ def own_mount_namespace() -> None:
         raise OSError(ctypes.get_errno(), "a mount namespace of one's own")
 
 
-def mount_hugetlb():  # type: ignore[no-untyped-def]
-    """Mount cgroup v1's hugetlb where a v1 host lacks it; returns the function that undoes that."""
+def hugetlb_is_unbound() -> bool:
+    """Whether the kernel has the controller and no hierarchy uses it."""
     with open("/proc/cgroups") as file:
-        unbound = any(line.split()[:2] == ["hugetlb", "0"] for line in file)
+        return any(line.split()[:2] == ["hugetlb", "0"] for line in file)
+
+
+def mount_hugetlb() -> Callable[[], None]:
+    """Mount cgroup v1's hugetlb where a v1 host lacks it; returns the function that undoes that."""
     is_v1 = os.path.isdir("/sys/fs/cgroup/memory") and not os.path.exists(
         "/sys/fs/cgroup/cgroup.controllers"
     )
-    if not (unbound and is_v1):
+    if not (is_v1 and hugetlb_is_unbound()):
         return lambda: None
     libc = ctypes.CDLL(None, use_errno=True)
     made = not os.path.isdir(HUGETLB)
@@ -69,7 +74,13 @@ def mount_hugetlb():  # type: ignore[no-untyped-def]
         print("bench: no hugetlb controller; crun will fail", file=sys.stderr)
 
     def undo() -> None:
-        libc.umount2(HUGETLB.encode(), 0)
+        # The kernel lets go of the hierarchy only when its last cgroup has died, a moment later.
+        for _ in range(100):
+            libc.umount2(HUGETLB.encode(), 0)
+            if hugetlb_is_unbound():
+                break
+            time.sleep(0.05)
+            libc.mount(b"cgroup", HUGETLB.encode(), b"cgroup", 0, b"hugetlb")
         if made:
             os.rmdir(HUGETLB)
 
