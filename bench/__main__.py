@@ -74,13 +74,18 @@ def mount_hugetlb() -> Callable[[], None]:
         print("bench: no hugetlb controller; crun will fail", file=sys.stderr)
 
     def undo() -> None:
-        # The kernel lets go of the hierarchy only when its last cgroup has died, a moment later.
-        for _ in range(100):
+        # The kernel lets go of the hierarchy a moment after the last mount, and only if no dead
+        # cgroup of it lingers at that time: otherwise it wants to be mounted and unmounted again.
+        for _ in range(5):
             libc.umount2(HUGETLB.encode(), 0)
+            deadline = time.monotonic() + 1
+            while not hugetlb_is_unbound() and time.monotonic() < deadline:
+                time.sleep(0.01)
             if hugetlb_is_unbound():
                 break
-            time.sleep(0.05)
             libc.mount(b"cgroup", HUGETLB.encode(), b"cgroup", 0, b"hugetlb")
+        else:
+            libc.umount2(HUGETLB.encode(), 0)
         if made:
             os.rmdir(HUGETLB)
 
