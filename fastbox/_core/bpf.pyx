@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, autotestdict=False
 """bpf(2), as much of it as the device filter of a cgroup needs. See bpf.pyi for the contracts."""
 
 from libc.errno cimport errno

@@ -110,37 +110,45 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 Tables = dict[str, dict[str, int]]
-_tables: tuple[Tables, frozenset[str], bytes] | None = None
+_raw: bytes | None = None
+_tables: tuple[Tables, frozenset[str]] | None = None
 
 
-def _load_tables(data_dir: str) -> tuple[Tables, frozenset[str], bytes]:
-    """(architecture -> name -> number, every name known anywhere, digest), read once."""
-    global _tables
-    if _tables is None:
-        import hashlib
-
+def _raw_tables(data_dir: str) -> bytes:
+    global _raw
+    if _raw is None:
         path = os.path.join(data_dir, "syscalls.json")
         try:
             with open(path, "rb") as f:
-                raw = f.read()
-            parsed = msgspec.json.decode(raw, type=dict[str, dict[str, int] | list[str]])
-        except (OSError, msgspec.DecodeError) as e:
-            raise StoreError(f"reading the system call tables {path} failed: {e}") from e
+                _raw = f.read()
+        except OSError as e:
+            raise StoreError(f"reading the system call tables {path} failed: {e.strerror}") from e
+    return _raw
+
+
+def _load_tables(data_dir: str) -> tuple[Tables, frozenset[str]]:
+    """(architecture -> name -> number, every name known anywhere), decoded once."""
+    global _tables
+    if _tables is None:
+        try:
+            parsed = msgspec.json.decode(
+                _raw_tables(data_dir), type=dict[str, dict[str, int] | list[str]]
+            )
+        except msgspec.DecodeError as e:
+            raise StoreError(f"the system call tables in {data_dir} are damaged: {e}") from e
         tables = {name: entry for name, entry in parsed.items() if isinstance(entry, dict)}
-        names = {name for entry in parsed.values() for name in entry}
-        digest = hashlib.sha256(VERSION + sys.byteorder.encode() + raw).digest()
-        _tables = tables, frozenset(names), digest
+        _tables = tables, frozenset(name for entry in parsed.values() for name in entry)
     return _tables
 
 
 def fingerprint(data_dir: str) -> bytes:
-    """What besides the filter decides on the result: compiler version, tables, byte order."""
-    return _load_tables(data_dir)[2]
+    """What besides the filter decides on the result: compiler version, byte order, tables."""
+    return VERSION + sys.byteorder.encode() + b"\0" + _raw_tables(data_dir)
 
 
 def compile(oci: Filter, machine: str, data_dir: str) -> bytes:
     """See ``seccomp.compile``."""
-    tables, names, _ = _load_tables(data_dir)
+    tables, names = _load_tables(data_dir)
     if machine not in FAMILY or sys.byteorder != "little":
         raise Unsupported(
             f"seccomp: no system call table for the architecture {machine}",
