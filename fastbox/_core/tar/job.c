@@ -156,6 +156,7 @@ int fb_tar_finish(struct fb_job *job, struct fb_tar_result *result, struct fb_ta
   }
   for (int i = 0; i < job->started; i++) pthread_join(job->threads[i], NULL);
   *result = job->result;
+  if (result->compression == FB_PLAIN) memcpy(result->digest, result->diff_id, 65);
   *error = job->error;
   job_free(job);
   return error->step == FB_STEP_NONE ? 0 : -1;

@@ -55,7 +55,8 @@ const uint8_t *ring_next(struct ring *ring, enum fb_reader who, size_t *length, 
   pthread_mutex_lock(&ring->lock);
   if (!first) {
     ring->tail[who]++;
-    pthread_cond_signal(&ring->space);
+    /* Let a full ring drain a little first: one wake-up for several chunks. */
+    if (ring->head - ring->tail[who] <= FB_SLOTS * 3 / 4) pthread_cond_signal(&ring->space);
   }
   while (!ring->stopped && !ring->ended && ring->head == ring->tail[who])
     pthread_cond_wait(&ring->data[who], &ring->lock);

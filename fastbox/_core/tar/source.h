@@ -2,6 +2,8 @@
 #ifndef FASTBOX_TAR_SOURCE_H
 #define FASTBOX_TAR_SOURCE_H
 
+#include <sys/types.h>
+
 #include "hash.h"
 #include "job.h"
 

@@ -1,6 +1,7 @@
 /* zstd (RFC 8878), several frames long. */
 #include <errno.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "source.h"
 

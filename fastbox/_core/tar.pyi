@@ -1,0 +1,130 @@
+"""Unpacking layers: streaming, confined to the destination, in constant memory.
+
+One archive is worked on by three native threads (source, hasher, writer) while the caller waits
+without the GIL. The writer has the destination as its root directory and keeps the capabilities
+CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD and SETFCAP only; all its system calls are relative to
+directory descriptors that were resolved with openat2(RESOLVE_IN_ROOT) and follow no link in the
+last component. Either of the two would do.
+"""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Literal, final
+
+MAX_BYTES: int
+"""Default limit of the uncompressed archive, in bytes (64 GiB)."""
+
+MAX_ENTRIES: int
+"""Default limit of headers in an archive (4,194,304)."""
+
+@final
+class Extracted:
+    """What was read and made."""
+
+    @property
+    def digest(self) -> str:
+        """``sha256:HEX`` of the bytes that were read, to the end of the file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that were read."""
+
+    @property
+    def diff_id(self) -> str:
+        """``sha256:HEX`` of the uncompressed archive, padding and all (OCI image-spec, config.md)."""
+
+    @property
+    def tar_size(self) -> int:
+        """Bytes of the uncompressed archive."""
+
+    @property
+    def unpacked_size(self) -> int:
+        """Sum of the regular files' sizes in bytes, holes included."""
+
+    @property
+    def entries(self) -> int:
+        """Entries, extended headers not counted."""
+
+    @property
+    def compression(self) -> Literal["none", "gzip", "zstd"]:
+        """Found by the first bytes, never by a name."""
+
+    @property
+    def opaque_root(self) -> bool:
+        """The layer hides everything below it (``.wh..wh..opq`` in its root). overlayfs takes no
+        notice of that mark on a layer's root: leave the layers below out instead."""
+
+@final
+class Cancel:
+    """Ends extractions from another thread. One handle may serve several of them."""
+
+    def __init__(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def cancel(self) -> None:
+        """Make every extraction with this handle end soon, now and in future."""
+
+def extract(
+    fd: int,
+    dest: str | bytes | PathLike[str] | PathLike[bytes],
+    *,
+    whiteouts: Literal["overlay", "keep"] = "overlay",
+    max_bytes: int = ...,
+    max_entries: int = ...,
+    on_progress: Callable[[int], object] | None = None,
+    cancel: Cancel | None = None,
+    openat2: bool = True,
+) -> Extracted:
+    """Unpack a tar archive (ustar, pax, GNU; plain, gzip or zstd) into an existing directory.
+
+    ``dest`` should be empty; its mode becomes 0755 and its owner the caller, unless the archive
+    has an entry for the root. Later entries replace earlier ones. Nothing is synced to disk. On an
+    error, ``dest`` holds what had been made until then.
+
+    Owners, modes, times (nanoseconds), hard links, devices, fifos, sparse files and the xattrs
+    ``user.*``, ``security.capability`` and POSIX ACLs are set; other xattrs are left out, but
+    ``trusted.*`` and ``user.overlay.*`` are refused, and so is the device 0:0.
+
+    A memory of about 10 MiB is used, whatever the archive is; a zstd archive may take another 128
+    for its window.
+
+    Args:
+        fd: the archive, from its current position to its end; a file, a pipe or a socket.
+        dest: the directory. It is not followed if it is a symbolic link.
+        whiteouts: ``"overlay"`` turns ``.wh.NAME`` into what overlayfs wants (a character device
+            0:0; ``trusted.overlay.opaque``), ``"keep"`` unpacks such names as they are.
+        max_bytes: limit of the uncompressed archive (data, headers, padding).
+        max_entries: limit of headers of all kinds.
+        on_progress: called in this thread with the bytes read so far, some 20 times a second, and
+            once at the end. What it raises ends the extraction and is passed on.
+        cancel: a handle with which another thread can end it.
+        openat2: False resolves paths component by component, as is done by itself on kernels
+            without that call (before Linux 5.6).
+
+    Returns:
+        Extracted.
+
+    Raises:
+        ArchiveError: malformed, hostile or over a limit.
+        StoreError: reading or writing failed (full disk, I/O error), or no memory.
+        PermissionDenied: a privilege is missing (CAP_SYS_CHROOT, CAP_CHOWN, CAP_MKNOD …).
+        FastboxError: it was cancelled.
+        KeyboardInterrupt: like anything that a signal handler raises.
+
+        The errors have the attributes ``entry`` (name in the archive, or ``""``), ``step`` (for
+        example ``"write"``) and ``errno`` (0 if no system call failed); where one did, the cause
+        is an OSError.
+    """
+
+def remove_tree(
+    path: str | bytes | PathLike[str] | PathLike[bytes], *, dir_fd: int | None = None
+) -> None:
+    """Remove a file, link or directory with everything below it.
+
+    No link is followed below the parent directory, neither depth nor number of entries cost memory
+    or descriptors (``shutil.rmtree`` ends in RecursionError on deep trees), and the GIL is
+    released. Something that does not exist is no error.
+
+    Raises:
+        StoreError: something could not be removed (a mount point, an I/O error).
+    """

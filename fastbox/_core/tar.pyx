@@ -1,0 +1,307 @@
+# cython: language_level=3
+"""Unpacking layers: a thin wrapper of tar/*.c. See tar.pyi for the contracts."""
+
+import errno as _errno
+import os
+
+from libc.errno cimport errno
+from libc.stdint cimport int64_t
+
+cdef extern from "tar/tar.h" nogil:
+    enum: PATH_MAX
+
+    enum: FB_WHITEOUTS_OVERLAY, FB_WHITEOUTS_KEEP
+
+    enum:
+        FB_STEP_MALFORMED, FB_STEP_LIMIT, FB_STEP_CANCELLED, FB_STEP_START, FB_STEP_READ
+        FB_STEP_CONFINE, FB_STEP_PARENT, FB_STEP_CREATE, FB_STEP_WRITE, FB_STEP_LINK
+        FB_STEP_REMOVE, FB_STEP_OWNER, FB_STEP_MODE, FB_STEP_TIME, FB_STEP_XATTR
+
+    struct fb_tar_options:
+        int fd
+        int dest
+        int whiteouts
+        int walk
+        int64_t max_bytes
+        int64_t max_entries
+
+    struct fb_tar_result:
+        char digest[65]
+        char diff_id[65]
+        int compression
+        int opaque_root
+        int64_t size
+        int64_t tar_size
+        int64_t unpacked_size
+        int64_t entries
+
+    struct fb_tar_error:
+        int step
+        int err
+        const char *why
+        char entry[PATH_MAX]
+
+    struct fb_job:
+        pass
+
+    fb_job *fb_tar_start(const fb_tar_options *options)
+    int fb_tar_wait(fb_job *job, int milliseconds)
+    int64_t fb_tar_progress(const fb_job *job)
+    void fb_tar_cancel(fb_job *job)
+    int fb_tar_finish(fb_job *job, fb_tar_result *result, fb_tar_error *error)
+    int fb_remove_tree(int dir, const char *name)
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+# Milliseconds between two looks at signals and two calls of on_progress.
+cdef int TICK = 50
+
+MAX_BYTES = 64 << 30
+MAX_ENTRIES = 1 << 22
+
+cdef tuple COMPRESSIONS = ("none", "gzip", "zstd")
+
+# What was being done, for the message: step -> text before the entry's name.
+cdef dict DOING = {
+    FB_STEP_PARENT: "cannot make the directory of",
+    FB_STEP_CREATE: "cannot create",
+    FB_STEP_WRITE: "cannot write",
+    FB_STEP_LINK: "cannot link",
+    FB_STEP_REMOVE: "cannot replace",
+    FB_STEP_OWNER: "cannot set the owner of",
+    FB_STEP_MODE: "cannot set the mode of",
+    FB_STEP_TIME: "cannot set the time of",
+    FB_STEP_XATTR: "cannot set the extended attributes of",
+}
+
+cdef dict STEPS = {
+    FB_STEP_MALFORMED: "parse", FB_STEP_LIMIT: "limit", FB_STEP_START: "start",
+    FB_STEP_READ: "read", FB_STEP_CONFINE: "confine", FB_STEP_PARENT: "parent",
+    FB_STEP_CREATE: "create", FB_STEP_WRITE: "write", FB_STEP_LINK: "link",
+    FB_STEP_REMOVE: "remove", FB_STEP_OWNER: "owner", FB_STEP_MODE: "mode",
+    FB_STEP_TIME: "time", FB_STEP_XATTR: "xattr",
+}
+
+# The archive asked for what the file system does not have: everything else is the host's trouble.
+cdef frozenset ARCHIVE_ERRNOS = frozenset((
+    _errno.EEXIST, _errno.EFBIG, _errno.EINVAL, _errno.EISDIR, _errno.ELOOP, _errno.EMLINK,
+    _errno.ENAMETOOLONG, _errno.ENOENT, _errno.ENOTDIR, _errno.ENOTEMPTY, _errno.ERANGE,
+    _errno.EOVERFLOW, _errno.E2BIG, _errno.EXDEV,
+))
+
+
+cdef class Extracted:
+    cdef readonly str digest, diff_id, compression
+    cdef readonly int64_t size, tar_size, unpacked_size, entries
+    cdef readonly bint opaque_root
+
+    def __repr__(self):
+        return (
+            f"Extracted(digest={self.digest!r}, size={self.size}, diff_id={self.diff_id!r}, "
+            f"tar_size={self.tar_size}, unpacked_size={self.unpacked_size}, "
+            f"entries={self.entries}, compression={self.compression!r}, "
+            f"opaque_root={self.opaque_root})"
+        )
+
+
+cdef class Cancel:
+    """Ends extractions from another thread."""
+
+    cdef readonly bint cancelled
+    cdef list jobs
+
+    def __cinit__(self):
+        self.cancelled = False
+        self.jobs = []
+
+    def cancel(self):
+        self.cancelled = True
+        cdef _Job job
+        for job in self.jobs:
+            if job.job != NULL:
+                fb_tar_cancel(job.job)
+
+
+cdef class _Job:
+    """Owns the C job. Its pointer is only touched with the GIL held, or by its own thread."""
+
+    cdef fb_job *job
+    cdef fb_tar_result result
+    cdef fb_tar_error error
+
+    cdef int finish(self) noexcept:
+        cdef fb_job *job = self.job
+        cdef int status
+        self.job = NULL  # before the GIL goes: nobody cancels it any more
+        with nogil:
+            status = fb_tar_finish(job, &self.result, &self.error)
+        return status
+
+
+def extract(
+    int fd, dest, *, whiteouts="overlay", max_bytes=MAX_BYTES, max_entries=MAX_ENTRIES,
+    on_progress=None, cancel=None, openat2=True,
+):
+    cdef fb_tar_options options
+    cdef _Job job = _Job()
+    cdef Cancel handle = cancel
+    if whiteouts not in ("overlay", "keep"):
+        raise ValueError(f"whiteouts is 'overlay' or 'keep', not {whiteouts!r}")
+    options.fd = fd
+    options.whiteouts = FB_WHITEOUTS_OVERLAY if whiteouts == "overlay" else FB_WHITEOUTS_KEEP
+    options.walk = not openat2
+    options.max_bytes = max_bytes
+    options.max_entries = max_entries
+    options.dest = _open_directory(dest)
+    try:
+        job.job = fb_tar_start(&options)
+        if job.job == NULL:
+            _raise_start(errno, dest)
+        _run(job, handle, on_progress)
+    finally:
+        os.close(options.dest)
+    return _extracted(job)
+
+
+cdef _open_directory(dest):
+    try:
+        return os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as e:
+        from fastbox.errors import StoreError
+        raise StoreError(f"cannot unpack a layer to {os.fsdecode(dest)}: {e.strerror}") from e
+
+
+cdef _raise_start(int err, dest):
+    from fastbox.errors import StoreError
+    cause = OSError(err, os.strerror(err))
+    raise StoreError(
+        f"cannot start unpacking a layer to {os.fsdecode(dest)}: {cause.strerror}"
+    ) from cause
+
+
+cdef _run(_Job job, Cancel handle, on_progress):
+    """Wait for the job and finish it, whatever a signal handler or the callback raises."""
+    cdef int ended = 0
+    cdef int status = 0
+    cdef fb_job *running = job.job
+    if handle is not None:
+        handle.jobs.append(job)
+        if handle.cancelled:
+            fb_tar_cancel(running)
+    try:
+        while True:
+            with nogil:
+                ended = fb_tar_wait(running, TICK)
+            if ended:
+                break
+            PyErr_CheckSignals()
+            if on_progress is not None:
+                on_progress(fb_tar_progress(running))
+    except BaseException:
+        fb_tar_cancel(running)
+        raise
+    finally:
+        status = job.finish()
+        if handle is not None:
+            handle.jobs.remove(job)
+    if status < 0:
+        _raise(&job.error)
+    if on_progress is not None:
+        on_progress(job.result.size)
+
+
+cdef Extracted _extracted(_Job job):
+    cdef Extracted e = Extracted.__new__(Extracted)
+    e.digest = "sha256:" + job.result.digest.decode()
+    e.diff_id = "sha256:" + job.result.diff_id.decode()
+    e.compression = COMPRESSIONS[job.result.compression]
+    e.size = job.result.size
+    e.tar_size = job.result.tar_size
+    e.unpacked_size = job.result.unpacked_size
+    e.entries = job.result.entries
+    e.opaque_root = job.result.opaque_root
+    return e
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+cdef _raise(fb_tar_error *error):
+    from fastbox import errors
+
+    if error.step == FB_STEP_CANCELLED:
+        raise errors.FastboxError("unpacking the layer was cancelled")
+    entry = _printable(error.entry)
+    why = error.why.decode() if error.why != NULL else ""
+    step = STEPS[error.step]
+    cause = OSError(error.err, os.strerror(error.err), entry or None) if error.err else None
+    made = _error(errors, error.step, error.err, why, entry)
+    made.entry = entry
+    made.step = step
+    made.errno = error.err
+    raise made from cause
+
+
+cdef _error(errors, int step, int err, str why, str entry):
+    reason = os.strerror(err) if err else why
+    of_entry = f" at entry {entry}" if entry else ""
+    if step == FB_STEP_MALFORMED:
+        return errors.ArchiveError(
+            f"cannot unpack the layer: {why}{of_entry}",
+            hint="the archive is damaged or was made to do harm",
+        )
+    if step == FB_STEP_LIMIT:
+        return errors.ArchiveError(
+            f"cannot unpack the layer: {why}{of_entry}",
+            hint="raise the limit if the image is trusted",
+        )
+    if step == FB_STEP_START:
+        return errors.StoreError(f"cannot unpack the layer: {why or reason}{of_entry}")
+    if step == FB_STEP_READ:
+        return errors.StoreError(f"cannot unpack the layer: reading the archive failed: {reason}")
+    if step == FB_STEP_CONFINE:
+        return errors.PermissionDenied(
+            f"cannot unpack the layer: {why}: {reason}",
+            hint="run fastbox as root",
+        )
+    text = f"cannot unpack the layer: {DOING[step]} {entry or '/'}: {reason}"
+    if err in (_errno.EPERM, _errno.EACCES):
+        return errors.PermissionDenied(text, hint="run fastbox as root")
+    if step == FB_STEP_OWNER and err == _errno.EINVAL:
+        return errors.PermissionDenied(
+            text, hint="the owner is not mapped in this user namespace (see subuid(5))"
+        )
+    if err in ARCHIVE_ERRNOS:
+        return errors.ArchiveError(text)
+    hint = "free some space on that file system" if err in (_errno.ENOSPC, _errno.EDQUOT) else None
+    return errors.StoreError(text, hint=hint)
+
+
+cdef str _printable(const char *entry):
+    """The name on one line, and not too long for one."""
+    text = (<bytes>entry).decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= 256 else text[:120] + "..." + text[-120:]
+
+
+def remove_tree(path, *, dir_fd=None):
+    cdef bytes directory, name
+    cdef int parent, status, err
+    cdef const char *c_name
+    directory, name = os.path.split(os.fsencode(path).rstrip(b"/"))
+    if name in (b"", b".", b".."):
+        raise ValueError(f"not the name of a tree: {path!r}")
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    parent = os.open(directory or b".", flags, dir_fd=dir_fd)
+    c_name = name
+    try:
+        with nogil:
+            status = fb_remove_tree(parent, c_name)
+            err = errno
+    finally:
+        os.close(parent)
+    if status < 0:
+        from fastbox.errors import StoreError
+        cause = OSError(err, os.strerror(err), path)
+        raise StoreError(f"cannot remove {os.fsdecode(path)}: {cause.strerror}") from cause
