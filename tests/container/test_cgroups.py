@@ -122,7 +122,8 @@ def has(controller: str) -> bool:
 def test_group_without_limits_is_one_directory(groups: Groups) -> None:
     made = groups.create()
     if groups.layout.mode == "v1":
-        assert list(made.v1_dirs) == ["devices", "freezer"]
+        systemd = [name for name in HERE.v1 if name == "name=systemd"]
+        assert list(made.v1_dirs) == ["devices", "freezer", *systemd]
         assert made.v2_dir is None
     elif groups.layout.v2_freezes and groups.layout.bpf_devices:
         assert made.v1_dirs == {}
@@ -633,7 +634,8 @@ def test_parse_v1_and_co_mounted(base: str) -> None:
     )
     found = layout.parse(text, b"3:memory:/\n2:cpu,cpuacct:/a\n1:name=systemd:/\n")
     assert found.mode == "v1"
-    assert found.v1 == {"cpu": points[0], "memory": points[1], "devices": points[2]}
+    names = ("cpu", "memory", "devices", "name=systemd")
+    assert found.v1 == dict(zip(names, points, strict=True))
 
 
 def test_parse_hybrid(base: str) -> None:

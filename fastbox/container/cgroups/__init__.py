@@ -4,7 +4,7 @@
 - hybrid (v1 controllers, and a v2 hierarchy beside them): the v2 directory is for membership,
   kill, freeze and the device filter; a v1 hierarchy is joined only for a controller that a limit
   needs, because moving a process between v1 cgroups waits for an RCU grace period.
-- v1: devices and freezer always, other hierarchies when a limit needs them.
+- v1: devices, freezer and systemd's hierarchy always, others when a limit needs them.
 
 ``detect`` says what this host has, ``create`` makes a container's group, ``open_existing`` finds
 one again.

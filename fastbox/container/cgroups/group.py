@@ -9,7 +9,7 @@ import time
 from ...errors import Conflict, FastboxError, InvalidArgument, Unsupported
 from .. import devices
 from . import files, v1, v2
-from .layout import V2_CONTROLLERS, CgroupLayout, enable_v2
+from .layout import SYSTEMD, V2_CONTROLLERS, CgroupLayout, enable_v2
 from .resources import Resources
 
 REMOVE_SECONDS = 5.0
@@ -314,9 +314,13 @@ def create(layout: CgroupLayout, path: str, resources: Resources) -> Cgroup:
             _make_v2(group, layout.v2)
         if resources.devices is not None:
             _filter_devices(group, resources.devices)
-        if layout.mode == "v1" or (not layout.v2_freezes and "freezer" in layout.v1):
+        if layout.mode == "v1":
             for controller in ("devices", "freezer"):
                 _make_v1(group, controller)
+            if SYSTEMD in layout.v1:
+                _make_v1(group, SYSTEMD)
+        elif not layout.v2_freezes and "freezer" in layout.v1:
+            _make_v1(group, "freezer")
         for controller in resources.controllers():
             if controller in layout.v1:
                 v1.apply(_make_v1(group, controller), controller, resources)

@@ -10,6 +10,9 @@ from . import files
 
 # Controllers that fastbox uses. v2 has no "devices" and no "freezer" controller.
 CONTROLLERS = frozenset(("cpu", "cpuset", "memory", "pids", "devices", "freezer", "blkio"))
+# The v1 hierarchy by which systemd tells whose process is whose. Not a controller, but what stays
+# in a session's group there is killed with the session.
+SYSTEMD = "name=systemd"
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 # Where processes go that stand in the way of the "no internal processes" rule, when the engine
@@ -87,7 +90,7 @@ def parse(mountinfo: bytes, own: bytes) -> CgroupLayout:
             v2_mounts.append(place)
         elif tail.startswith(b" "):
             for option in tail.split(b" ")[-1].decode("ascii", "replace").split(","):
-                if option in CONTROLLERS:
+                if option in CONTROLLERS or option == SYSTEMD:
                     v1_mounts.setdefault(option, []).append(place)
     v2_own, v1_own = _own_groups(own)
     v2 = _usable(v2_mounts, v2_own)
