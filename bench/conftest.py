@@ -72,16 +72,16 @@ class House:
         self.runtime_dir = os.path.join(directory, "run")
         self.missing = missing
         self.engine: Engine = Engine(self.root, self.runtime_dir)
-        self.engine.import_image(archive("busybox"), "busybox", changes=changes("busybox"))
         argv = [fastbox_program(), "--root", self.root, "--runtime-dir", self.runtime_dir]
         self.cli = Command(argv, directory)
         self.config = ContainerConfig(image="busybox", command=TRUE, network="none")
         self.floors: list[Floor] = []
         self.crun: Crun | None = None
         self.docker: Docker | None = None
-        self._prepare_peers()
 
-    def _prepare_peers(self) -> None:
+    def prepare(self) -> None:
+        """Import the image and make the peers ready."""
+        self.engine.import_image(archive("busybox"), "busybox", changes=changes("busybox"))
         # A container that ran tells everything: its config.json and its layers.
         example = self.engine.create(self.config)
         self.engine.start(example.id)
@@ -130,12 +130,15 @@ def house(missing: dict[str, str]) -> Iterator[House]:
     check = LeakCheck([directory])
     check.watch(os.path.join(directory, "root"))
     made = House(directory, missing)
-    yield made
-    made.close()
-    left = [line for line in check.leaks() if not line.startswith(("descriptor", "thread"))]
-    check.clean()
-    check.remove_cgroups()
-    shutil.rmtree(directory)
+    try:
+        made.prepare()
+        yield made
+    finally:
+        made.close()
+        left = [line for line in check.leaks() if not line.startswith(("descriptor", "thread"))]
+        check.clean()
+        check.remove_cgroups()
+        shutil.rmtree(directory)
     assert not left, left
 
 
