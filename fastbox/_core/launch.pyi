@@ -66,8 +66,8 @@ def start(
     monitor_path: bytes,
     monitor_argv: Sequence[bytes],
     monitor_fds: Sequence[int],
+    helper_fd: int = -1,
     cgroup_fd: int = -1,
-    init_fd: int = -1,
 ) -> tuple[int, int]: ...
 def spawn_helper(helper_fd: int, argv: Sequence[bytes], fds: Sequence[int]) -> int: ...
 def wait_helper(pid: int) -> int: ...

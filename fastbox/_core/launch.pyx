@@ -20,7 +20,7 @@ cdef extern from "launch/plan.h" nogil:
         uint32_t where
     struct fb_context:
         int stdio[3]
-        int init_fd
+        int helper_fd
         int error_fd
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
@@ -168,7 +168,7 @@ def check_plan(data):
     _Plan(bytes(data))
 
 
-def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, cgroup_fd=-1, init_fd=-1):
+def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1):
     """Start a container's init and its monitor.
 
     Args:
@@ -177,8 +177,9 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, cgroup_fd=-1,
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
         monitor_fds: the descriptors 4 to 12 as launch/start.h numbers them, -1 for none.
+        helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
+            the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
-        init_fd: sealed copy of the helper for ``--init``, or -1.
 
     Returns:
         (pid of init, pid of the monitor).
@@ -214,7 +215,9 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, cgroup_fd=-1,
             if monitor_fds[i - FB_FD_OUT] >= 0:
                 duplicates.append(fcntl(monitor_fds[i - FB_FD_OUT], F_DUPFD_CLOEXEC, 64))
                 fds[i] = duplicates[-1]
-        ready.context.init_fd = init_fd
+        if helper_fd >= 0:
+            duplicates.append(fcntl(helper_fd, F_DUPFD_CLOEXEC, 64))
+            ready.context.helper_fd = duplicates[-1]
         with nogil:
             result = fb_start(&request)
         if result < 0:

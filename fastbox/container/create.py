@@ -12,17 +12,20 @@ import orjson
 
 from .. import atomic
 from .._core import launch as core
-from ..errors import InvalidArgument, StoreError
+from ..errors import InvalidArgument
 from ..locks import lock
 from . import cgroups, etc_files, init_layer, mounts, names, process, spec
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
+from .store import storing
 
 if TYPE_CHECKING:
     from ..image.types import Image
     from ..volume.store import VolumeStore
     from .store import ContainerStore
+
+MAX_GROUPS = 1024  # as the launch plan has it
 
 
 def timestamp() -> str:
@@ -55,10 +58,10 @@ def create(
     _check(config)
     store.prepare()
     container_id = names.new_id()
-    with contextlib.ExitStack() as undo:
+    with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
-        _make(directory)
         undo.callback(store.discard, container_id, None)
+        _make(directory)
         # Held until it exists: a sweep by another process leaves it alone.
         with lock(directory):
             name = store.reserve_name(config.name, container_id)
@@ -81,6 +84,14 @@ def create(
 
 
 def _check(config: ContainerConfig) -> None:
+    try:
+        msgspec.json.encode(config)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InvalidArgument(
+            f"a value of the container's configuration is not UTF-8: {error}"
+        ) from error
+    if len(config.group_add) > MAX_GROUPS:
+        raise InvalidArgument(f"--group-add: more than {MAX_GROUPS} groups")
     if config.hostname is not None:
         etc_files.check_hostname(config.hostname)
     if config.domainname is not None:
@@ -101,14 +112,9 @@ def _check_record(record: ContainerRecord) -> None:
 
 
 def _make(directory: str) -> None:
-    try:
-        os.mkdir(directory, 0o700)
-        os.mkdir(f"{directory}/upper", 0o755)
-        os.mkdir(f"{directory}/work", 0o700)
-    except OSError as error:
-        raise StoreError(
-            f"creating the container failed: mkdir {directory}: {(error.strerror or '').lower()}"
-        ) from error
+    os.mkdir(directory, 0o700)
+    os.mkdir(f"{directory}/upper", 0o755)
+    os.mkdir(f"{directory}/work", 0o700)
 
 
 def _mounts(
@@ -159,16 +165,9 @@ def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
         directory=directory,
         cgroup_path=record.cgroup_path,
     )
-    try:
-        etc_files.write(directory, record)
-        atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=durable)
-        store.save_record(record, sync=durable)
-    except OSError as error:
-        raise StoreError(
-            f"creating the container failed: writing to {directory}: "
-            f"{(error.strerror or '').lower()}",
-            hint="free some space" if error.errno == 28 else None,
-        ) from error
+    etc_files.write(directory, record)
+    atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=durable)
+    store.save_record(record, sync=durable)
     if durable:
         atomic.sync_directory(store.containers)
 

@@ -52,17 +52,17 @@ def run(
     container: Container,
     request: ExecRequest,
     cgroup: Cgroup,
-    config: dict[str, Any],
-    seccomp: bytes,
+    plan: Plan,
     streams: launch.Streams,
 ) -> int:
     """Run it; its exit status (0 when detached).
 
     Args:
-        config: the container's OCI runtime configuration; seccomp: its compiled filter.
+        plan: what ``make_plan`` gave.
 
     Raises:
         LaunchError: it could not be started (``run_exit_code`` 126 or 127).
+        NotRunning: the container has ended.
     """
     state = container.state
     pidfd = process.open_pidfd(state.pid, state.pid_starttime)
@@ -70,7 +70,6 @@ def run(
         raise NotRunning(f"container {container.id} is not running")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, pidfd)
-        plan = _plan(container, request, config, seccomp)
         plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
         stack.callback(os.close, plan_fd)
         os.write(plan_fd, plan.data)
@@ -101,6 +100,8 @@ def run(
         status: int = core.wait_helper(pid)
         if len(record) == _ERROR.size:
             error = core.StepError(*_ERROR.unpack(record))
+            if not process.is_alive(state.pid, state.pid_starttime):
+                raise NotRunning(f"container {container.id} is not running") from error
             user = container.record.user if request.user is None else request.user
             raise launch.describe(
                 error,
@@ -116,7 +117,14 @@ def _procs(cgroup: Cgroup) -> list[bytes]:
     return [os.fsencode(f"{path}/cgroup.procs") for path in cgroup.v1_dirs.values()]
 
 
-def _plan(container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes) -> Plan:
+def make_plan(
+    container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes
+) -> Plan:
+    """The launch plan of a process that joins the container.
+
+    Args:
+        spec: the container's OCI runtime configuration; seccomp: its compiled filter.
+    """
     record = container.record
     process_spec: dict[str, Any] = dict(spec["process"])
     process_spec["args"] = request.args
@@ -129,6 +137,8 @@ def _plan(container: Container, request: ExecRequest, spec: dict[str, Any], secc
         seccomp = b""
     kinds = [entry["type"] for entry in spec["linux"]["namespaces"]]
     builder = PlanBuilder()
+    if spec["process"].get("oomScoreAdj") is not None:
+        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
     data = finish(
         builder,
         process_spec,
@@ -137,6 +147,7 @@ def _plan(container: Container, request: ExecRequest, spec: dict[str, Any], secc
         namespaces=sum(NAMESPACES[kind] for kind in kinds),
         seccomp=seccomp,
         flags=flags,
+        launcher=[],
     )
     return Plan(data, builder.descriptions)
 

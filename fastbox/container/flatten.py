@@ -117,6 +117,7 @@ def flatten(
         namespaces=namespaces,
         seccomp=seccomp,
         flags=core.P_KEYRING | (core.P_INIT if init else 0),
+        launcher=["fastbox-init", "--"] if init else ["fastbox-exec"],
     )
     return Plan(data, builder.descriptions)
 
@@ -130,9 +131,14 @@ def finish(
     namespaces: int,
     seccomp: bytes,
     flags: int,
+    launcher: list[str],
 ) -> bytes:
     """The plan's last part, from an OCI ``process``: the same for a container's init and for a
-    process that joins it."""
+    process that joins it.
+
+    Args:
+        launcher: words before the command, for the helper that runs it.
+    """
     for limit in process.get("rlimits") or []:
         number = rlimits.NUMBERS[limit["type"].removeprefix("RLIMIT_").lower()]
         builder.op(
@@ -150,11 +156,8 @@ def finish(
         capabilities.to_mask(caps.get(kind) or [])
         for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
     ]
-    argv = process["args"]
-    if flags & core.P_INIT:
-        argv = ["fastbox-init", "--", *argv]
     return builder.build(
-        argv=argv,
+        argv=[*launcher, *process["args"]],
         env=process["env"],
         cwd=process["cwd"],
         uid=spec_user.uid or 0,

@@ -103,7 +103,11 @@ def sealed_helper() -> int:
 
         with open(HELPER, "rb") as file:
             data = file.read()
-        fd = os.memfd_create("fastbox-helper", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        try:
+            fd = os.memfd_create("fastbox-helper", flags | 0x10)  # MFD_EXEC, Linux 6.3
+        except OSError:
+            fd = os.memfd_create("fastbox-helper", flags)
         os.write(fd, data)
         # F_ADD_SEALS: seal, shrink, grow, write
         fcntl.fcntl(fd, 1033, 0x1 | 0x2 | 0x4 | 0x8)
@@ -137,14 +141,14 @@ def describe(
         message += (
             "no matching entries in passwd file"
             if error.errno == errno.ENOENT
-            else f"reading /etc/passwd of the image: {text}"
+            else f"reading /etc/passwd of the image: {_unreadable(error)}"
         )
     elif error.step == core.STEP_GROUP:
         message = f"unable to find group {user.partition(':')[2] or 'of --group-add'}: "
         message += (
             "no matching entries in group file"
             if error.errno == errno.ENOENT
-            else f"reading /etc/group of the image: {text}"
+            else f"reading /etc/group of the image: {_unreadable(error)}"
         )
     elif error.step in (core.STEP_CWD, core.OP_MKDIR):
         code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
@@ -171,6 +175,10 @@ def describe(
         hint=hint,
         run_exit_code=code,
     )
+
+
+def _unreadable(error: core.StepError) -> str:
+    return "not a regular file" if error.errno == errno.EINVAL else os.strerror(error.errno).lower()
 
 
 def make_plan(
@@ -280,7 +288,7 @@ def start(
                     ),
                     monitor_fds=fds,
                     cgroup_fd=cgroup_fd,
-                    init_fd=sealed_helper() if record.config.init else -1,
+                    helper_fd=sealed_helper(),
                 )
             except BaseException as error:
                 if status_read >= 0:
@@ -295,10 +303,14 @@ def start(
                     ) from error
                 raise
         # The monitor says that state.json stands; only its own copy of the pipe is left.
-        if os.read(ready_read, 1) != b"R":
+        ready = os.read(ready_read, 1)
+        if ready != b"R":
             if status_read >= 0:
                 os.close(status_read)
-            raise FastboxError("starting the container: its monitor ended at once")
+            if not ready:
+                raise FastboxError("starting the container: its monitor ended at once")
+            path = f"{store.runtime_directory(record.id)}/state.json"
+            raise OSError(ready[0], os.strerror(ready[0]), path)
         return Started(pid, monitor, status_read)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
 from .cgroups import Cgroup
 from .record import Container, ContainerRecord
+from .store import storing
 
 if TYPE_CHECKING:
     from ..volume.store import VolumeStore
@@ -85,18 +87,39 @@ class Lifecycle:
             )
         return msgspec.json.decode(data, type=_ExitRecord).exit_code
 
-    def _launch(self, record: ContainerRecord, streams: launch.Streams | None) -> launch.Started:
-        config_path = f"{self.store.directory(record.id)}/config.json"
+    def _config(self, record: ContainerRecord) -> dict[str, Any]:
+        """The container's config.json; what does not hold what it must is found when it is used."""
+        path = f"{self.store.directory(record.id)}/config.json"
         try:
-            with open(config_path, "rb") as file:
-                config: dict[str, Any] = orjson.loads(file.read())
+            with open(path, "rb") as file:
+                config = orjson.loads(file.read())
         except (OSError, ValueError) as error:
-            raise StoreError(f"reading {config_path} failed: {error}") from error
+            raise StoreError(f"reading {path} failed: {error}") from error
+        return config if isinstance(config, dict) else {}
+
+    @contextlib.contextmanager
+    def _using_config(self, record: ContainerRecord) -> Iterator[dict[str, Any]]:
+        try:
+            yield self._config(record)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(
+                f"{self.store.directory(record.id)}/config.json is damaged: {error!r}",
+                hint="remove the container and create it again",
+            ) from error
+
+    def _launch(self, record: ContainerRecord, streams: launch.Streams | None) -> launch.Started:
+        with storing(f"starting container {record.name}"):
+            return self._launch_now(record, streams)
+
+    def _launch_now(
+        self, record: ContainerRecord, streams: launch.Streams | None
+    ) -> launch.Started:
         os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
         cgroup = self._make_cgroup(record)
         try:
             overlay = launch.overlay_of(self.store, record, self.layers_dir)
-            plan = launch.make_plan(config, record, overlay, cgroup, self.seccomp_of(config))
+            with self._using_config(record) as config:
+                plan = launch.make_plan(config, record, overlay, cgroup, self.seccomp_of(config))
             started = launch.start(
                 self.store,
                 record,
@@ -110,7 +133,8 @@ class Lifecycle:
             cgroup.remove()
             if isinstance(error, LaunchError):
                 code = error.run_exit_code if error.run_exit_code != 125 else 128
-                self.store.save_failure(record.id, code, error.message)
+                with contextlib.suppress(OSError):
+                    self.store.save_failure(record.id, code, error.message)
             raise
         return started
 
@@ -226,6 +250,9 @@ class Lifecycle:
         except StoreError:
             if not force:
                 raise
+            # Its record is damaged, but it may run.
+            process.send(*self.store.init(container_id), 9)
+            process.wait_gone(*self.store.init(container_id), KILL_TIMEOUT)
             self.store.discard(container_id, None)
             return
         if container.state.status.is_up:
@@ -291,16 +318,10 @@ class Lifecycle:
         from . import exec as execs
 
         execs.check(container, request)
-        with open(f"{container.directory}/config.json", "rb") as file:
-            config: dict[str, Any] = orjson.loads(file.read())
-        return execs.run(
-            container,
-            request,
-            self._cgroup(container.record),
-            config,
-            self.seccomp_of(config),
-            streams,
-        )
+        with self._using_config(container.record) as config:
+            plan = execs.make_plan(container, request, config, self.seccomp_of(config))
+        with storing(f"exec in container {container.name}"):
+            return execs.run(container, request, self._cgroup(container.record), plan, streams)
 
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

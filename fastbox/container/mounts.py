@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
+MAX_MOUNTS = 512
+# What lxcfs covers. Nothing else may be mounted on or below /proc, where the engine writes and masks
+# files (CVE-2019-19921, CVE-2023-27561).
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+    )
+)
+
+
 def clean_target(path: str) -> str:
     """A mount's target as an absolute, normal path.
 
@@ -33,6 +51,10 @@ def clean_target(path: str) -> str:
     clean = os.path.normpath(path).replace("//", "/")
     if clean == "/":
         raise InvalidArgument("invalid volume specification: destination can't be '/'")
+    if (clean + "/").startswith("/proc/") and clean not in _PROC_FILES:
+        raise InvalidArgument(
+            f"invalid mount path: '{path}' cannot be mounted because it is inside /proc"
+        )
     return clean
 
 
@@ -42,8 +64,12 @@ def check(config: ContainerConfig) -> list[Mount]:
     Raises:
         InvalidArgument
     """
+    if len(config.mounts) > MAX_MOUNTS:
+        raise InvalidArgument(f"{len(config.mounts)} mounts are too many (maximum {MAX_MOUNTS})")
     seen: set[str] = set()
     for mount in config.mounts:
+        if any("\0" in word or "," in word for word in mount.options):
+            raise InvalidArgument(f"invalid tmpfs option in {mount.options!r}")
         if mount.type not in ("bind", "volume", "tmpfs"):
             raise InvalidArgument(f'invalid mount config: mount type unknown: "{mount.type}"')
         mount.target = clean_target(mount.target)

@@ -26,6 +26,21 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def boot_id() -> str:
+    """Identity of this boot of the machine: a pid and a start time mean nothing after the next."""
+    global _boot_id
+    if not _boot_id:
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                _boot_id = file.read().strip()
+        except OSError:
+            return ""
+    return _boot_id
+
+
+_boot_id = ""
+
+
 def is_alive(pid: int, started: int) -> bool:
     """Whether this very process still runs."""
     return pid > 0 and start_time(pid) == started

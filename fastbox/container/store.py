@@ -10,6 +10,7 @@ root/trash/           directories renamed away, being deleted
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from .. import atomic
-from ..errors import Ambiguous, Conflict, NotFound, StoreError
+from ..errors import Ambiguous, Conflict, FastboxError, NotFound, StoreError
 from ..locks import lock
 from . import names, process
 from .record import Container, ContainerRecord, ContainerState, Status
@@ -34,6 +35,7 @@ class _StateFile(msgspec.Struct):
     monitor_pid: int
     monitor_starttime: int
     started_at: str
+    boot_id: str = ""
 
 
 class _ExitFile(msgspec.Struct):
@@ -57,6 +59,20 @@ class _Failure(msgspec.Struct, omit_defaults=True):
 _record_decoder: msgspec.json.Decoder[ContainerRecord] = msgspec.json.Decoder(ContainerRecord)
 _state_decoder: msgspec.json.Decoder[_StateFile] = msgspec.json.Decoder(_StateFile)
 _exit_decoder: msgspec.json.Decoder[_ExitFile] = msgspec.json.Decoder(_ExitFile)
+
+
+@contextlib.contextmanager
+def storing(action: str) -> Iterator[None]:
+    """Turn what the system says while doing ``action`` into one line; fastbox's own errors pass."""
+    try:
+        yield
+    except FastboxError:
+        raise
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        message = f"{action} failed:{where}: {(error.strerror or str(error)).lower()}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(message, hint="free some space" if full else None) from error
 
 
 def _read(path: str, limit: int = 8 << 20) -> bytes | None:
@@ -92,9 +108,12 @@ class ContainerStore:
         self.runtime = runtime
 
     def prepare(self) -> None:
-        """Make the directories that hold containers."""
-        for path in (self.containers, self.names, self.trash, self.runtime):
-            os.makedirs(path, mode=0o700, exist_ok=True)
+        """Make the directories that hold containers; empty the trash that a killed process left."""
+        with storing("opening the container store"):
+            for path in (self.containers, self.names, self.trash, self.runtime):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            if os.listdir(self.trash):
+                self._empty_trash()
 
     # paths --------------------------------------------------------------------------------------
     def directory(self, container_id: str) -> str:
@@ -155,9 +174,13 @@ class ContainerStore:
         return True
 
     def release_name(self, name: str, container_id: str) -> None:
-        """Give a name back, if this container holds it."""
+        """Give a name back, if this container holds it.
+
+        Under a lock: between looking and unlinking, another process could free the name and a third
+        take it.
+        """
         path = f"{self.names}/{name}"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), lock(self.names):
             if os.readlink(path) == container_id:
                 os.unlink(path)
 
@@ -268,10 +291,11 @@ class ContainerStore:
         )
 
     def _lost(self, running: _StateFile) -> ContainerState:
+        why = "the monitor was killed" if running.pid else "the machine was restarted"
         return ContainerState(
             status=Status.EXITED,
             exit_code=LOST_EXIT_CODE,
-            error="exit status lost: the monitor was killed",
+            error=f"exit status lost: {why}",
             started_at=running.started_at,
             run=running.run,
         )
@@ -280,15 +304,21 @@ class ContainerStore:
         data = _read(f"{self.directory(container_id)}/failure.json")
         if data is None:
             return ContainerState()
-        failure = msgspec.json.decode(data, type=_Failure)
+        try:
+            failure = msgspec.json.decode(data, type=_Failure)
+        except msgspec.DecodeError:
+            return ContainerState()
         return ContainerState(exit_code=failure.exit_code, error=failure.error)
 
     def _state_file(self, container_id: str) -> _StateFile | None:
         data = _read(f"{self.runtime_directory(container_id)}/state.json")
         try:
-            return _state_decoder.decode(data) if data else None
+            running = _state_decoder.decode(data) if data else None
         except msgspec.DecodeError:
             return None
+        if running is not None and running.boot_id and running.boot_id != process.boot_id():
+            running.pid = running.monitor_pid = 0
+        return running
 
     def _exit_file(self, container_id: str) -> _ExitFile | None:
         data = _read(f"{self.directory(container_id)}/exit")
@@ -336,6 +366,11 @@ class ContainerStore:
         running = self._state_file(container_id)
         return (running.monitor_pid, running.monitor_starttime) if running else (0, 0)
 
+    def init(self, container_id: str) -> tuple[int, int]:
+        """(pid, start time) of init of the current or last run; zeros if unknown."""
+        running = self._state_file(container_id)
+        return (running.pid, running.pid_starttime) if running else (0, 0)
+
     def save_failure(self, container_id: str, exit_code: int, error: str) -> None:
         """Remember why a start failed (State.Error and ExitCode of ``inspect``)."""
         atomic.write(
@@ -346,28 +381,38 @@ class ContainerStore:
 
     # removing -----------------------------------------------------------------------------------
     def discard(self, container_id: str, name: str | None) -> None:
-        """Rename the directory away (from here on it does not exist), then delete it."""
+        """Rename the directory away (from here on it does not exist), then delete it.
+
+        Raises:
+            StoreError
+        """
+        with storing(f"removing container {container_id[:12]}"):
+            try:
+                os.rename(self.directory(container_id), f"{self.trash}/{container_id}")
+            except FileNotFoundError:
+                return
+            if name is not None:
+                self.release_name(name, container_id)
+            self._delete(container_id)
+
+    def _delete(self, entry: str) -> None:
+        """Delete an entry of the trash; it goes last, so that what it stands for is not lost."""
         from .._core.tree import remove_tree
 
-        if name is not None:
-            self.release_name(name, container_id)
-        target = f"{self.trash}/{container_id}"
-        try:
-            os.rename(self.directory(container_id), target)
-        except FileNotFoundError:
-            return
-        with contextlib.suppress(OSError):
-            remove_tree(self.runtime_directory(container_id))
-        remove_tree(target)
+        if names.is_id(entry) and not os.path.exists(self.directory(entry)):
+            remove_tree(self.runtime_directory(entry))
+        remove_tree(f"{self.trash}/{entry}")
+
+    def _empty_trash(self) -> None:
+        """Delete what nobody is deleting: whoever does has the directory locked."""
+        for entry in os.listdir(self.trash):
+            with contextlib.suppress(OSError), lock(f"{self.trash}/{entry}", blocking=False):
+                self._delete(entry)
 
     def sweep(self) -> None:
         """Remove what a killed process left behind: trash, containers never finished, names
         without a container. Whatever somebody holds the lock of is being worked on."""
-        from .._core.tree import remove_tree
-
-        for entry in os.listdir(self.trash):
-            with contextlib.suppress(OSError):
-                remove_tree(f"{self.trash}/{entry}")
+        self._empty_trash()
         for container_id in self.ids():
             if os.path.exists(f"{self.directory(container_id)}/container.json"):
                 continue

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbox._core import launch
+from fastbox.container.launch import sealed_helper
 from fastbox.container.plan import PlanBuilder
 
 
@@ -90,6 +91,7 @@ def test_a_failing_step_is_an_error_with_its_place(tmp_path: object) -> None:
             monitor_path=b"/nonexistent",
             monitor_argv=[b"m", b""],
             monitor_fds=[-1] * 9,
+            helper_fd=sealed_helper(),
         )
     assert (caught.value.step, caught.value.index, caught.value.errno) == (
         launch.OP_CGROUP_JOIN,
@@ -101,7 +103,8 @@ def test_a_failing_step_is_an_error_with_its_place(tmp_path: object) -> None:
 
 def test_a_missing_monitor_leaves_no_process(tmp_path: object) -> None:
     builder = PlanBuilder()
-    data = builder.build(argv=["sleep", "1000"], env=["PATH=/bin:/usr/bin"], cwd="/")
+    argv = ["fastbox-exec", "sleep", "1000"]
+    data = builder.build(argv=argv, env=["PATH=/bin:/usr/bin"], cwd="/")
     with pytest.raises(launch.StepError) as caught:
         launch.start(
             data,
@@ -109,5 +112,6 @@ def test_a_missing_monitor_leaves_no_process(tmp_path: object) -> None:
             monitor_path=b"/nonexistent",
             monitor_argv=[b"m", b""],
             monitor_fds=[-1] * 9,
+            helper_fd=sealed_helper(),
         )
     assert caught.value.step == launch.STEP_MONITOR

@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "plan.h"
 #include "sys.h"
@@ -32,11 +33,32 @@ static int fail(struct fb_error *error, int step, unsigned where) {
   return -1;
 }
 
+static int is_null(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return 0;
+  return S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+/* The container's own /dev/null, which must be the real one: a volume over /dev may hold a FIFO, or
+ * a link to anything, under that name (CVE-2026-88265). */
+static int open_null(void) {
+  int fd = fb_openat2(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0,
+                      FB_RESOLVE_NO_MAGICLINKS);
+  if (fd < 0 || is_null(fd)) return fd;
+  fb_close(fd);
+  errno = ENODEV;
+  return -1;
+}
+
 static int set_stdio(struct fb_context *context, const struct fb_user *user,
                      struct fb_error *error) {
   for (int i = 0; i < 3; i++) {
     int fd = context->stdio[i];
-    if (fd < 0) fd = open("/dev/null", i ? O_WRONLY : O_RDONLY);
+    /* The host's /dev/null too: through it, root in the container could chmod the host's inode. */
+    if (fd < 0 || is_null(fd)) {
+      fd = open_null();
+      if (fd >= 0) fcntl(fd, F_SETFL, 0);
+    }
     if (fd < 0) return fail(error, FB_STEP_STDIO, 1);
     if (fd == i) {
       if (fcntl(fd, F_SETFD, 0) < 0) return fail(error, FB_STEP_STDIO, 2);
@@ -127,9 +149,7 @@ static const char *find_env(char **envp, const char *name) {
   return NULL;
 }
 
-/* execvpe without malloc: the first executable in PATH; EACCES is remembered, as shells do. */
-static void exec_command(struct fb_context *context, struct fb_error *error) {
-  char **argv = context->argv, **envp = context->envp;
+void fb_exec(char **argv, char **envp, struct fb_error *error) {
   char path[4096 + 256 + 2];
   if (strchr(argv[0], '/')) {
     execve(argv[0], argv, envp);
@@ -210,43 +230,67 @@ static int confine(struct fb_context *context, const struct fb_user *user,
   return 0;
 }
 
-void fb_finish(struct fb_context *context, struct fb_error *error) {
+/* Nothing but the standard streams, the error pipe (3) and the helper (4) stays open: an executable,
+ * its interpreter or a working directory could be named through any other descriptor, close-on-exec
+ * or not (CVE-2016-9962, CVE-2024-21626). */
+static int keep_few(struct fb_context *context, struct fb_error *error) {
+  int *kept[2] = {&context->error_fd, &context->helper_fd};
+  for (int i = 0; i < 2; i++) {
+    if (*kept[i] < 0) continue;
+    *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 16);
+    if (*kept[i] < 0) return fail(error, FB_STEP_STDIO, 5);
+  }
+  for (int i = 0; i < 2; i++) {
+    if (*kept[i] < 0)
+      syscall(SYS_close, 3 + i);
+    else if (syscall(SYS_dup3, *kept[i], 3 + i, O_CLOEXEC) < 0)
+      return fail(error, FB_STEP_STDIO, 6);
+    else
+      *kept[i] = 3 + i;
+  }
+  if (syscall(SYS_close_range, 5, ~0u, 0) < 0) return fail(error, FB_STEP_STDIO, 4);
+  return 0;
+}
+
+int fb_confine(struct fb_context *context, struct fb_error *error) {
   const struct fb_plan *plan = context->plan;
   struct fb_user user;
   if (fb_resolve_user(context, &user, error) < 0) {
     error->error = errno;
-    return;
+    return -1;
   }
   if ((plan->flags & FB_P_SET_HOME) && !find_env(context->envp, "HOME")) {
-    context->envp[context->envc] = user.home;
+    memcpy(context->home, user.home, sizeof context->home);
+    context->envp[context->envc] = context->home;
     context->envp[context->envc + 1] = NULL;
   }
   syscall(SYS_umask, plan->umask);
-  if (set_stdio(context, &user, error) < 0) return;
+  if (set_stdio(context, &user, error) < 0) return -1;
   if ((plan->flags & FB_P_KEYRING) &&
       syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS &&
-      errno != EPERM && errno != EDQUOT) {
-    fail(error, FB_STEP_KEYRING, 1);
-    return;
-  }
-  /* Nothing but the standard streams survives the exec (CVE-2016-9962, CVE-2024-21626). */
-  if (syscall(SYS_close_range, 3, ~0u, FB_CLOSE_RANGE_CLOEXEC) < 0) {
-    fail(error, FB_STEP_STDIO, 4);
-    return;
-  }
-  if (set_cwd(fb_string(plan, plan->cwd), error) < 0) return;
+      errno != EPERM && errno != EDQUOT)
+    return fail(error, FB_STEP_KEYRING, 1);
+  if (keep_few(context, error) < 0) return -1;
+  if (set_cwd(fb_string(plan, plan->cwd), error) < 0) return -1;
   reset_signals();
-  if (confine(context, &user, error) < 0) return;
-  /* If the monitor dies, so does init: never a container that nobody watches. */
-  if (!(plan->flags & FB_P_DETACH) &&
-      syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
-    fail(error, FB_STEP_EXEC, 9);
-    return;
-  }
-  if (plan->flags & FB_P_INIT) {
-    syscall(SYS_execveat, context->init_fd, "", context->argv, context->envp, AT_EMPTY_PATH);
-    fail(error, FB_STEP_EXEC, 4);
-    return;
-  }
-  exec_command(context, error);
+  return confine(context, &user, error);
+}
+
+int fb_die_with_parent(const struct fb_context *context, struct fb_error *error) {
+  if (context->plan->flags & FB_P_DETACH) return 0;
+  if (syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    return fail(error, FB_STEP_EXEC, 9);
+  return 0;
+}
+
+/* Until the next exec, /proc/self/exe is the program of the memory that we share: Python's. An image
+ * whose command or "#!" line names that link would get to run, and then to rewrite, the host's
+ * interpreter (CVE-2019-5736). So the command is executed by the helper's sealed copy. */
+void fb_finish(struct fb_context *context, struct fb_error *error) {
+  if (fb_confine(context, error) < 0 || fb_die_with_parent(context, error) < 0) return;
+  if (!(context->plan->flags & FB_P_INIT)) fcntl(context->error_fd, F_SETFD, 0);
+  execve("/proc/self/fd/4", context->argv, context->envp);
+  /* Where that is not to be found; a seccomp profile may know execve only, so this comes second. */
+  syscall(SYS_execveat, context->helper_fd, "", context->argv, context->envp, AT_EMPTY_PATH);
+  fail(error, FB_STEP_EXEC, 4);
 }

@@ -14,6 +14,7 @@
 #define FB_PLAN_MAGIC 0x31424246u /* "FBB1" */
 #define FB_MAX_GROUPS 1024
 #define FB_MAX_SLOTS 1024
+#define FB_HOME_MAX 1024
 
 enum fb_op_kind {
   FB_OP_CGROUP_JOIN = 1, /* a: a v1 cgroup.procs file */
@@ -70,7 +71,7 @@ enum fb_plan_flag {
   FB_P_NO_NEW_PRIVS = 1,
   FB_P_KEYRING = 2,    /* join a new session keyring */
   FB_P_SET_HOME = 4,   /* add HOME from the passwd file */
-  FB_P_INIT = 8,       /* exec init_fd with argv; init runs the command */
+  FB_P_INIT = 8,       /* the helper stays as PID 1 and runs the command */
   FB_P_USER_NAME = 16, /* user is a name to be looked up */
   FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
   FB_P_DETACH = 64,     /* exec: nobody waits */
@@ -122,9 +123,10 @@ struct fb_context {
   uint32_t envc;
   int *slots;
   int stdio[3];
-  int init_fd;
-  int error_fd;
+  int helper_fd; /* a sealed copy of the helper, which execs the command */
+  int error_fd;  /* where the helper reports that it could not */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
+  char home[FB_HOME_MAX];
 };
 
 /* Check a buffer and resolve it. `memory` must hold fb_context_size() bytes.
@@ -138,7 +140,15 @@ static inline const char *fb_string(const struct fb_plan *plan, uint32_t offset)
 
 /* Replay the operations of the list; returns 0, or -1 with *error filled. Async-signal-safe. */
 int fb_run_ops(struct fb_context *context, struct fb_error *error);
-/* From a prepared root to exec: user, stdio, cwd, capabilities, seccomp. Returns only on error. */
+/* Take on all that confines the command: user, streams, working directory, capabilities, seccomp. Of
+ * other descriptors only error_fd (now 3) and helper_fd (now 4) stay open. 0, or -1 with *error. */
+int fb_confine(struct fb_context *context, struct fb_error *error);
+/* SIGKILL when the parent ends (unless detached): never a container that nobody watches. */
+int fb_die_with_parent(const struct fb_context *context, struct fb_error *error);
+/* execvpe without malloc: the first executable in PATH; EACCES is remembered, as shells do. Returns
+ * only on error. */
+void fb_exec(char **argv, char **envp, struct fb_error *error);
+/* From a prepared root to the command, by way of the helper. Returns only on error. */
 void fb_finish(struct fb_context *context, struct fb_error *error);
 /* Write the record and end the process. */
 void fb_report(int fd, const struct fb_error *error) __attribute__((noreturn));

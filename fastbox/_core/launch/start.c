@@ -102,9 +102,25 @@ static void become_monitor(struct fb_start *start) {
   execve(start->monitor_path, start->monitor_argv, start->monitor_envp);
 }
 
+/* The helper's copy in the container says why it could not exec the command; end-of-file: it did. */
+static void await_exec(struct fb_start *start, int fd) {
+  struct fb_error record;
+  ssize_t n;
+  do n = read(fd, &record, sizeof record);
+  while (n < 0 && errno == EINTR);
+  if (n == (ssize_t)sizeof record) start->error = record;
+}
+
 static void run_monitor(void *arg) {
   struct fb_start *start = arg;
+  int pipe[2];
   syscall(SYS_setsid);
+  if (syscall(SYS_pipe2, pipe, O_CLOEXEC) < 0) {
+    start->error.step = FB_STEP_CLONE;
+    start->error.error = errno;
+    leave(1);
+  }
+  start->context->error_fd = pipe[1];
   struct fb_clone_args args = {0};
   args.flags = start->context->plan->namespaces | CLONE_PIDFD;
   args.exit_signal = SIGCHLD;
@@ -119,6 +135,8 @@ static void run_monitor(void *arg) {
     start->error.error = errno;
     leave(1);
   }
+  syscall(SYS_close, pipe[1]);
+  if (start->error.step == FB_STEP_NONE) await_exec(start, pipe[0]);
   if (start->error.step == FB_STEP_NONE) {
     become_monitor(start);
     start->error.step = FB_STEP_MONITOR;

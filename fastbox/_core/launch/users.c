@@ -3,7 +3,9 @@
  * (CVE-2024-40635); the primary group is always among the supplementary ones (CVE-2022-36109). */
 #include "users.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "sys.h"
 
@@ -22,13 +24,18 @@ static int lines_open(struct lines *lines, const char *path) {
                          FB_RESOLVE_NO_MAGICLINKS);
   if (lines->fd < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
   struct stat status;
-  if (fstat(lines->fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size > FILE_LIMIT) {
-    fb_close(lines->fd);
-    lines->fd = -1;
+  struct statfs fs;
+  if (fstat(lines->fd, &status) < 0 || fstatfs(lines->fd, &fs) < 0)
+    ;
+  else if (!S_ISREG(status.st_mode) || fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC)
+    errno = EINVAL; /* what /proc calls a regular file may tell of the engine, or never end */
+  else if (status.st_size > FILE_LIMIT)
     errno = EFBIG;
-    return -1;
-  }
-  return 0;
+  else
+    return 0;
+  fb_close(lines->fd);
+  lines->fd = -1;
+  return -1;
 }
 
 static void lines_close(struct lines *lines) {

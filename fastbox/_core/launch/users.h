@@ -4,8 +4,6 @@
 
 #include "plan.h"
 
-#define FB_HOME_MAX 1024
-
 struct fb_user {
   uint32_t uid, gid;
   gid_t groups[FB_MAX_GROUPS];

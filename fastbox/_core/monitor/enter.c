@@ -2,8 +2,16 @@
  * sealed memfd and is not dumpable, so that nothing in the container can take hold of the engine's
  * own binary or memory through it (CVE-2019-5736, CVE-2016-9962).
  *
+ * Three processes, because what is in the container's pid namespace can be attached to by whoever has
+ * CAP_SYS_PTRACE there:
+ *   W  waits for the command on the host, in no namespace of the container;
+ *   P  starts in the container's cgroup, joins every namespace (it keeps its own pid namespace: it is
+ *      not visible in the container's) and takes on all that confines the command;
+ *   R  P's child, but W's by CLONE_PARENT: from its first instant in the container it has no right
+ *      and no descriptor that the command does not get.
+ *
  * fds: 0-2 the command's streams, 3 the plan (a memfd), 4 errors, 5 pidfd of the container's init,
- * 6 the container's v2 cgroup directory, 7 --init binary (unused).
+ * 6 the container's v2 cgroup directory.
  * argv: 0 "fastbox-enter", then cgroup.procs files of the container's v1 cgroups.
  * Exits with the command's status; detached, the process that was started exits at once. */
 #include <errno.h>
@@ -58,14 +66,43 @@ static pid_t clone_into(int cgroup) {
   return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
-static void run_command(struct fb_context *context, const int *procs, int nprocs) {
+static void become_command(struct fb_context *context) {
+  struct fb_error error = {0, -1, 0, 0};
+  setsid();
+  if (fb_die_with_parent(context, &error) == 0) fb_exec(context->argv, context->envp, &error);
+  fb_report(context->error_fd, &error);
+}
+
+/* P */
+static void join(struct fb_context *context, const int *procs, int nprocs) {
   struct fb_error error = {0, -1, 0, 0};
   for (int i = 0; i < nprocs; i++)
     if (write(procs[i], "0", 1) != 1) die(FB_OP_CGROUP_JOIN, 2);
-  setsid();
   for (int i = 0; i < 3; i++) context->stdio[i] = i;
-  if (fb_run_ops(context, &error) == 0) fb_finish(context, &error);
-  fb_report(FD_ERROR, &error);
+  /* Limits, and writes to /proc/self, which in the container's /proc we do not have. */
+  if (fb_run_ops(context, &error) < 0) fb_report(FD_ERROR, &error);
+  if (setns(FD_INIT, (int)context->plan->namespaces) < 0) die(FB_STEP_SETNS, 1);
+  context->error_fd = FD_ERROR;
+  if (fb_confine(context, &error) < 0) fb_report(context->error_fd, &error);
+  pid_t child = (pid_t)syscall(SYS_clone, (long)(CLONE_PARENT | SIGCHLD), NULL, NULL, NULL, NULL);
+  if (child == 0) become_command(context);
+  if (child > 0) _exit(0);
+  error.step = FB_STEP_CLONE;
+  error.error = errno;
+  error.where = 3;
+  fb_report(context->error_fd, &error);
+}
+
+/* W: P ends first or last; the other child is the command. */
+static int await_command(pid_t joiner) {
+  int status;
+  for (;;) {
+    pid_t pid = waitpid(-1, &status, 0);
+    if (pid < 0 && errno == EINTR) continue;
+    if (pid < 0) return 255;
+    if (pid == joiner && WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
 }
 
 int enter_main(int argc, char **argv, char **envp) {
@@ -74,7 +111,7 @@ int enter_main(int argc, char **argv, char **envp) {
   (void)envp;
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   load_plan(&context);
-  for (int i = 3; i < 8; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
+  for (int i = 3; i < 7; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
   for (int i = 1; i < argc && nprocs < 32; i++) {
     procs[nprocs] = open(argv[i], O_WRONLY | O_CLOEXEC);
     if (procs[nprocs] < 0) die(FB_OP_CGROUP_JOIN, 1);
@@ -82,21 +119,16 @@ int enter_main(int argc, char **argv, char **envp) {
   }
   /* Detached, we stay as the command's parent, nobody's child: if it were left to the host's init,
    * the container's end would wait until that reaps it. */
-  int detached = (context.plan->flags & FB_P_DETACH) != 0;
-  if (detached) {
+  if (context.plan->flags & FB_P_DETACH) {
     pid_t ours = fork();
     if (ours < 0) die(FB_STEP_CLONE, 2);
     if (ours > 0) _exit(0);
     setsid();
   }
-  if (setns(FD_INIT, (int)context.plan->namespaces) < 0) die(FB_STEP_SETNS, 1);
-  pid_t child = clone_into(fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP);
-  if (child < 0) die(FB_STEP_CLONE, 1);
-  if (child == 0) run_command(&context, procs, nprocs);
-  syscall(SYS_close_range, 3, ~0u, 0);
-  for (int i = 0; i < 3; i++) close(i);
-  int status;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return 255;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  pid_t joiner = clone_into(fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP);
+  if (joiner < 0) die(FB_STEP_CLONE, 1);
+  if (joiner == 0) join(&context, procs, nprocs);
+  syscall(SYS_close_range, 0, ~0u, 0);
+  if (chdir("/") < 0) return 255; /* keep nobody's directory busy */
+  return await_command(joiner);
 }

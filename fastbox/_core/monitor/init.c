@@ -40,6 +40,7 @@ static int reap(pid_t child) {
 int init_main(int argc, char **argv, char **envp) {
   (void)envp;
   if (argc < 3) return 127;
+  prctl(PR_SET_NAME, "fastbox-init");
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);

@@ -47,27 +47,33 @@ static void rotate(struct log *log) {
   open_current(log, 0);
 }
 
+/* A full disk never stalls the container: what does not fit is dropped, by whole lines, so that the
+ * next one does not continue a torn one. */
 static void write_batch(struct log *log, struct iovec *parts, int count, size_t total) {
   if (log->fd < 0) open_current(log, 0); /* the first line, or a full disk earlier: try again */
   if (log->max_size > 0 && log->size > 0 && log->size + (int64_t)total > log->max_size) rotate(log);
-  size_t left = total;
-  while (left > 0 && log->fd >= 0) {
+  size_t written = 0, lines = 0; /* bytes; of them, those up to the last end of a line */
+  while (written < total && log->fd >= 0) {
     ssize_t n = writev(log->fd, parts, count);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
-    log->size += n;
-    left -= (size_t)n;
-    while (count > 0 && (size_t)n >= parts->iov_len) {
-      n -= (ssize_t)parts->iov_len;
+    size_t left = (size_t)n;
+    while (count > 0 && left >= parts->iov_len) {
+      written += parts->iov_len;
+      left -= parts->iov_len;
+      if (((char *)parts->iov_base)[parts->iov_len - 1] == '\n') lines = written;
       parts++;
       count--;
     }
+    written += left;
     if (count > 0) {
-      parts->iov_base = (char *)parts->iov_base + n;
-      parts->iov_len -= (size_t)n;
+      parts->iov_base = (char *)parts->iov_base + left;
+      parts->iov_len -= left;
     }
   }
-  log->dropped += left; /* a full disk never stalls the container */
+  if (lines < written && ftruncate(log->fd, log->size + (off_t)lines) < 0) lines = written;
+  log->size += (int64_t)lines;
+  log->dropped += total - lines;
 }
 
 void log_write(struct log *log, const char *stream, const char *data, size_t length) {

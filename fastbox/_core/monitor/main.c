@@ -1,4 +1,4 @@
-/* fastbox-monitor, fastbox-init, fastbox-enter: see monitor.h. */
+/* fastbox-monitor, -init, -exec, -enter: see monitor.h. */
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +8,7 @@ int main(int argc, char **argv, char **envp) {
   const char *name = argc > 0 ? argv[0] : "";
   const char *slash = strrchr(name, '/');
   if (slash) name = slash + 1;
+  if (strcmp(name, "fastbox-exec") == 0) return exec_main(argc, argv, envp);
   if (strcmp(name, "fastbox-init") == 0) return init_main(argc, argv, envp);
   if (strcmp(name, "fastbox-enter") == 0) return enter_main(argc, argv, envp);
   if (strcmp(name, "fastbox-monitor") == 0 && argc > 1) return monitor_main(argc, argv, envp);

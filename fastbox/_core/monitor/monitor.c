@@ -200,21 +200,33 @@ static void remove_cgroups(char **directories) {
   }
 }
 
+/* Give the name back, unless it is another container's by now; the lock is the one of release_name
+ * in container/store.py. */
+static void release_name(char **argv) {
+  char path[4096], holder[128];
+  snprintf(path, sizeof path, "%s/names", argv[ARG_ROOT]);
+  int names = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (names < 0) return;
+  flock(names, LOCK_EX);
+  ssize_t n = readlinkat(names, argv[ARG_NAME], holder, sizeof holder - 1);
+  if (n > 0) {
+    holder[n] = 0;
+    if (strcmp(holder, argv[ARG_ID]) == 0) unlinkat(names, argv[ARG_NAME], 0);
+  }
+  close(names);
+}
+
 /* --rm: from the rename on, the container does not exist. */
 static void forget_container(char **argv, char *trash, size_t size) {
-  char path[4096], holder[128];
+  char path[4096];
   snprintf(trash, size, "%s/trash/%s", argv[ARG_ROOT], argv[ARG_ID]);
   snprintf(path, sizeof path, "%s/containers/%s", argv[ARG_ROOT], argv[ARG_ID]);
+  flock(FB_FD_DIR, LOCK_EX | LOCK_NB); /* a sweep of the trash leaves it to us */
   if (rename(path, trash) < 0) {
     *trash = 0;
     return;
   }
-  snprintf(path, sizeof path, "%s/names/%s", argv[ARG_ROOT], argv[ARG_NAME]);
-  ssize_t n = readlink(path, holder, sizeof holder - 1);
-  if (n > 0) {
-    holder[n] = 0;
-    if (strcmp(holder, argv[ARG_ID]) == 0) unlink(path);
-  }
+  release_name(argv);
 }
 
 /* Deletes what forget_container moved away, once nobody reads the exit record any more (`wait` holds
@@ -227,9 +239,10 @@ static void delete_container(char **argv, const char *trash) {
     struct timespec pause = {0, 5000000};
     nanosleep(&pause, NULL);
   }
-  fb_remove_tree(AT_FDCWD, trash);
+  /* The trash last: what it holds tells a sweep what else there may be. */
   snprintf(path, sizeof path, "%s/%s", argv[ARG_RUNTIME], argv[ARG_ID]);
   fb_remove_tree(AT_FDCWD, path);
+  fb_remove_tree(AT_FDCWD, trash);
 }
 
 static void run_command(char **argv, char **envp) {
@@ -264,9 +277,19 @@ int monitor_main(int argc, char **argv, char **envp) {
   ignore_signals();
   prctl(PR_SET_NAME, "fastbox-monitor");
   logging = strchr(flags, 'l') != NULL;
-  record_state(FB_FD_RUN_DIR, run, (pid_t)atoi(argv[ARG_PID]));
-  if (write(FB_FD_READY, "R", 1) < 0) errno = 0;
+  if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
+  /* Without its state nobody would find the container: better none. */
+  char ready = 'R';
+  int lost = record_state(FB_FD_RUN_DIR, run, (pid_t)atoi(argv[ARG_PID])) < 0 ? errno : 0;
+  if (lost) {
+    syscall(SYS_pidfd_send_signal, FB_FD_PIDFD, SIGKILL, NULL, 0);
+    waitid(P_PIDFD, FB_FD_PIDFD, &info, WEXITED);
+    ready = (char)lost;
+  }
+  if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
   close(FB_FD_READY);
+  if (lost) return 1;
+  if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
   if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]), atoi(argv[ARG_MAX_FILES]));
   stream_init(&streams[0], FB_FD_OUT, FB_FD_CLIENT_OUT, "stdout", buffers[0]);
   stream_init(&streams[1], FB_FD_ERR, FB_FD_CLIENT_ERR, "stderr", buffers[1]);

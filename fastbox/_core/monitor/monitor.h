@@ -1,4 +1,4 @@
-/* The native helper: one static binary with three modes, chosen by argv[0]. */
+/* The native helper: one static binary with four modes, chosen by argv[0]. */
 #ifndef FASTBOX_MONITOR_H
 #define FASTBOX_MONITOR_H
 
@@ -7,6 +7,7 @@
 
 int monitor_main(int argc, char **argv, char **envp); /* parent of a container's init */
 int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the container */
+int exec_main(int argc, char **argv, char **envp);    /* the last step before the command */
 int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
 
 /* log.c: the CRI log file. */
@@ -22,7 +23,10 @@ void log_open(struct log *log, int directory, int64_t max_size, int max_files);
 void log_write(struct log *log, const char *stream, const char *data, size_t length);
 
 /* record.c: small files written whole, and what they say. */
-void record_state(int directory, const char *run, pid_t pid);
+/* Returns 0, or -1 with errno: nobody could find the container. */
+int record_state(int directory, const char *run, pid_t pid);
+/* Take the room that the exit record will need, while the disk still has some. */
+void reserve_exit(int directory);
 struct exit_record {
   int code, signal, oom;
   uint64_t dropped;

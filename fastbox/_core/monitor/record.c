@@ -1,5 +1,6 @@
 /* State and exit records: JSON on one line, made visible by one rename. No fsync: they need to
  * survive kill -9 of anything, and after a power loss the container is gone anyway. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,38 +38,71 @@ uint64_t process_start_time(pid_t pid) {
   return value;
 }
 
-static void write_file(int directory, const char *name, const char *temporary, const char *text,
-                       int length) {
-  int fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return;
-  int ok = write(fd, text, (size_t)length) == length;
-  close(fd);
-  if (ok)
-    renameat(directory, temporary, directory, name);
-  else
-    unlinkat(directory, temporary, 0);
+#define EXIT_ROOM 512
+#define EXIT_NEW ".exit.new"
+
+static int open_new(int directory, const char *name, int flags) {
+  return openat(directory, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
 }
 
-void record_state(int directory, const char *run, pid_t pid) {
-  char text[512], when[32];
+/* Write the file under its temporary name, then give it its real one. */
+static int publish(int directory, const char *name, const char *temporary, int flags,
+                   const char *text, size_t length) {
+  int fd = open_new(directory, temporary, flags);
+  if (fd < 0) return -1;
+  ssize_t n = write(fd, text, length);
+  if (n >= 0 && (size_t)n != length) errno = ENOSPC;
+  int saved = errno;
+  close(fd);
+  if (n == (ssize_t)length && renameat(directory, temporary, directory, name) == 0) return 0;
+  if (n == (ssize_t)length) saved = errno;
+  unlinkat(directory, temporary, 0);
+  errno = saved;
+  return -1;
+}
+
+/* Of this boot: after the next one, the same pid and start time are another process. */
+static void read_boot_id(char *buffer, size_t size) {
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd < 0 ? 0 : read(fd, buffer, size - 1);
+  if (fd >= 0) close(fd);
+  buffer[n > 0 ? n : 0] = 0;
+  buffer[strcspn(buffer, "\n")] = 0;
+}
+
+int record_state(int directory, const char *run, pid_t pid) {
+  char text[640], when[32], boot[64];
   format_time(when);
+  read_boot_id(boot, sizeof boot);
   int n = snprintf(text, sizeof text,
                    "{\"version\":1,\"run\":%s,\"pid\":%d,\"pid_starttime\":%llu,"
-                   "\"monitor_pid\":%d,\"monitor_starttime\":%llu,\"started_at\":\"%s\"}\n",
+                   "\"monitor_pid\":%d,\"monitor_starttime\":%llu,\"started_at\":\"%s\","
+                   "\"boot_id\":\"%s\"}\n",
                    run, (int)pid, (unsigned long long)process_start_time(pid), (int)getpid(),
-                   (unsigned long long)process_start_time(getpid()), when);
-  write_file(directory, "state.json", ".state.json.new", text, n);
+                   (unsigned long long)process_start_time(getpid()), when, boot);
+  return publish(directory, "state.json", ".state.json.new", O_TRUNC, text, (size_t)n);
+}
+
+void reserve_exit(int directory) {
+  char blank[EXIT_ROOM];
+  memset(blank, '\n', sizeof blank);
+  int fd = open_new(directory, EXIT_NEW, O_TRUNC);
+  if (fd < 0) return;
+  ssize_t ignored = write(fd, blank, sizeof blank);
+  (void)ignored;
+  close(fd);
 }
 
 int record_exit(int directory, int status_fd, const char *run, const struct exit_record *record) {
-  char text[512], when[32];
+  char text[EXIT_ROOM], when[32];
   format_time(when);
   int n = snprintf(text, sizeof text,
                    "{\"version\":1,\"run\":%s,\"exit_code\":%d,\"signal\":%d,\"oom_killed\":%s,"
                    "\"finished_at\":\"%s\",\"log_bytes_dropped\":%llu}\n",
                    run, record->code, record->signal, record->oom ? "true" : "false", when,
                    (unsigned long long)record->dropped);
-  if (directory >= 0) write_file(directory, "exit", ".exit.new", text, n);
+  /* Over the reserved room: the newlines behind the text are white space to every reader. */
+  if (directory >= 0) publish(directory, "exit", EXIT_NEW, 0, text, (size_t)n);
   if (status_fd < 0) return 0;
   return write(status_fd, text, (size_t)n) == n ? 0 : -1;
 }

@@ -111,8 +111,13 @@ static int empty(int top, char *buffer, struct trail *trail) {
     }
     if (left == 0)
       next = climb(fd, trail);
-    else if (left > 0 && push(trail, fd, full) == 0) {
+    else if (left > 0) {
       next = openat(fd, full, OPEN_FLAGS);
+      if (next < 0 && errno == ENOENT) continue; /* another process deletes it too */
+      if (next >= 0 && push(trail, fd, full) < 0) {
+        close(next);
+        next = -1;
+      }
       if (next >= 0) close(fd);
     }
     if (next < 0) {
@@ -126,7 +131,7 @@ static int empty(int top, char *buffer, struct trail *trail) {
   return -1;
 }
 
-int fb_remove_tree(int parent, const char *name) {
+static int remove_once(int parent, const char *name) {
   if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return 0;
   if (errno != EISDIR && errno != EPERM) return -1;
   if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;
@@ -141,5 +146,15 @@ int fb_remove_tree(int parent, const char *name) {
   close(top);
   errno = saved;
   if (result == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT) return -1;
+  return result;
+}
+
+int fb_remove_tree(int parent, const char *name) {
+  int result = -1;
+  /* Somebody else may be deleting it too: then what we stand in goes away under us. */
+  for (int tries = 0; tries < 64; tries++) {
+    result = remove_once(parent, name);
+    if (result == 0 || (errno != ENOENT && errno != ENOTEMPTY && errno != ESTALE)) break;
+  }
   return result;
 }
