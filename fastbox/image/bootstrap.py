@@ -179,9 +179,11 @@ class _Run:
                 self._output(line)
 
     def _failure(self, status: int) -> FastboxError:
-        # The first complaint is the cause; what follows only says which step failed by it.
-        told = [line for line in self._lines if line and not line.startswith(("I: ", "W: "))]
-        why = told[0].removeprefix("E: ")[:300] if told else f"exit status {status}"
+        errors = [line[3:] for line in self._lines if line.startswith("E: ")]
+        # "STEP failed: E: COMMAND failed" only says where; the command itself said why before.
+        told = [line for line in errors if " failed: E: " not in line and "mmdebstrap" not in line]
+        said = [line for line in self._lines if line and line[:3] not in ("I: ", "W: ", "E: ")]
+        why = (told[:1] or said[-1:] or errors[:1] or [f"exit status {status}"])[0][:300]
         return FastboxError(
             f"mmdebstrap failed: {why}", hint="its whole output is shown with --debug"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -55,8 +56,10 @@ def remove(
     try:
         return _remove(store, name_or_id, force, used_by)
     finally:
-        # Outside of the lock: deleting a large layer takes its time.
-        trash.empty(store.trash)
+        # Outside of the lock: deleting a large layer takes its time. What cannot be deleted is out
+        # of the store already, and tried again by the next command.
+        with contextlib.suppress(StoreError):
+            trash.empty(store.trash)
 
 
 def _remove(
@@ -180,7 +183,8 @@ def collect(store: ImageStore) -> int:
     """
     with store.locked():
         freed = _sweep(store, Reach())
-    trash.empty(store.trash)
+    with contextlib.suppress(StoreError):
+        trash.empty(store.trash)
     return freed
 
 

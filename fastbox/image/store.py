@@ -51,6 +51,7 @@ GRACE = 24 * 3600.0  # seconds for which what nobody refers to is kept for the n
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MAX_INDEX = 16 * 1024 * 1024
 _MAX_DEPTH = 4
+_RESERVE = 256 * 1024  # bytes kept for writing a shorter index on a full disk
 
 UsedBy = Callable[[str], "list[tuple[str, str, bool]]"]
 
@@ -89,6 +90,7 @@ class ImageStore:
         self.blobs = BlobStore(self.directory, self.trash)
         self.layers = LayerStore(os.path.join(root, "layers"), self.trash, layers_in_use)
         self._index_path = os.path.join(self.directory, "index.json")
+        self._reserve = os.path.join(self.directory, "reserve")
         self._index: tuple[tuple[int, int, int], list[oci.Descriptor]] | None = None
         self._loaded: dict[str, Loaded] = {}
         self._ready = False
@@ -115,6 +117,7 @@ class ImageStore:
                         self._write_index([])
                     atomic.write(os.path.join(self.directory, "oci-layout"), _LAYOUT)
                     os.makedirs(self.blobs.directory, 0o700, exist_ok=True)
+                self._keep_reserve()
         self._ready = True
         self.cleanup()
 
@@ -154,7 +157,7 @@ class ImageStore:
         path = os.path.join(self.directory, "lock")
         with contextlib.ExitStack() as stack:
             with storing("lock", path):
-                stack.enter_context(locks.lock(path, create=True))
+                stack.enter_context(locks.lock(path))
             yield
 
     @contextlib.contextmanager
@@ -301,8 +304,37 @@ class ImageStore:
             atomic.write(self._index_path, data)
 
     def replace_entries(self, entries: list[oci.Descriptor]) -> None:
-        """Write the index; the caller has the lock and took care of what is dropped."""
-        self._write_index(without_redundant(entries))
+        """Write the index; the caller has the lock and took care of what is dropped.
+
+        Raises:
+            StoreError: it could not be written; the old one stays.
+        """
+        kept = without_redundant(entries)
+        try:
+            self._write_index(kept)
+        except StoreError:
+            # Removing images is the way out of a full disk, so it must not need space.
+            if len(kept) >= len(self.entries()) or not self._use_reserve():
+                raise
+            self._write_index(kept)
+
+    def _use_reserve(self) -> bool:
+        """Give back the space that is held for a full disk; whether there was any."""
+        try:
+            os.unlink(self._reserve)
+        except OSError:
+            return False
+        return True
+
+    def _keep_reserve(self) -> None:
+        if os.path.exists(self._reserve):
+            return
+        with contextlib.suppress(OSError):
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, _RESERVE)
+            finally:
+                os.close(fd)
 
     def load(self, entry: oci.Descriptor) -> Loaded:
         """Manifest and config of an entry; an index leads to this machine's manifest.

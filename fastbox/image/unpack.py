@@ -120,4 +120,5 @@ def space_for_layer(store: ImageStore) -> int:
         found = os.statvfs(store.root)
     except OSError as error:
         raise store_error("examine", store.root, error) from error
-    return max(0, min(MAX_LAYER_BYTES, found.f_bavail * found.f_frsize - _RESERVE))
+    free = found.f_bavail * found.f_frsize
+    return max(0, min(MAX_LAYER_BYTES, free - min(_RESERVE, free // 10)))
