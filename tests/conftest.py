@@ -193,7 +193,8 @@ def twin(request: pytest.FixtureRequest, home: str) -> Iterator[Command]:
         cli.ok("import", *options, archive("busybox"), image)
         yield cli
         return
-    docker = Command(["docker"], home)
+    places = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+    docker = Command(["docker"], home, env=places)
     docker.ok("import", *options, archive("busybox"), image)
     yield docker
     for container in docker.ok("ps", "-aq", "--filter", f"ancestor={image}").split():
