@@ -35,9 +35,13 @@ class Unpacking:
     def __init__(
         self, fd: int, staging: str, max_bytes: int, on_progress: Callable[[int], None]
     ) -> None:
+        from .._core import tar
+
         self.staging = staging
+        self._extract = tar.extract
+        self._cancel = tar.Cancel()
         self._fd = fd
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._on_progress = on_progress
         self._changed = threading.Condition()
         self._valid = 0
@@ -87,6 +91,7 @@ class Unpacking:
         """Stop; what was unpacked is worthless."""
         with self._changed:
             self._aborted = True
+        self._cancel.cancel()
         self._end()
 
     def _end(self) -> None:
@@ -120,20 +125,14 @@ class Unpacking:
 
     def _unpack(self) -> None:
         try:
-            from .._core import tar
-
-            self._result = tar.extract(
+            self._result = self._extract(
                 self._read_end,
                 self.staging,
-                max_bytes=self._max_bytes,
-                on_progress=self._progress,
+                max_bytes=self.max_bytes,
+                on_progress=self._on_progress,
+                cancel=self._cancel,
             )
         except BaseException as error:
             self._error = error
         finally:
             os.close(self._read_end)
-
-    def _progress(self, count: int, *_: object) -> None:
-        if self._aborted:
-            raise InterruptedError(4, "unpacking was given up")
-        self._on_progress(count)

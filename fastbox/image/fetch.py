@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -269,11 +270,14 @@ class LayerFetch:
 
     def _limit(self) -> int:
         """Bytes that the layer may unpack to: a bomb shall not fill the disk."""
+        return max(0, min(self._max_bytes, self._free() - _RESERVE))
+
+    def _free(self) -> int:
         try:
             found = os.statvfs(self._store.root)
         except OSError as error:
             raise store_error("examine", self._store.root, error) from error
-        return max(0, min(self._max_bytes, found.f_bavail * found.f_frsize - _RESERVE))
+        return found.f_bavail * found.f_frsize
 
     def _on_unpacked(self, size: int) -> None:
         self._guard.check()
@@ -291,7 +295,13 @@ class LayerFetch:
         self._report.bytes(words.EXTRACTING, 0)
         try:
             return unpacking.finish()
-        except (ArchiveError, StoreError):
+        except ArchiveError as error:
+            self._guard.check()
+            if getattr(error, "step", "") == "limit" and unpacking.max_bytes < self._max_bytes:
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise disk_error(full, f"unpack layer {self._blob.short_id}") from full
+            raise
+        except StoreError:
             self._guard.check()
             raise
         except OSError as error:
@@ -343,7 +353,5 @@ def _remove(path: str) -> None:
 
 
 def _is_full(error: StoreError) -> bool:
-    import errno
-
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

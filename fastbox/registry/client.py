@@ -14,7 +14,7 @@ from . import hosts, reply
 from .auth import Authorizer
 from .guard import Guard
 from .retry import Policy, Transient, persist
-from .transport import NoTLS, Response, Transport
+from .transport import NoTLS, Refused, Response, Transport
 
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -179,15 +179,12 @@ class Client:
                 return self._follow(method, base, tail, headers)
             except NoTLS:
                 continue
-            except (Transient, RegistryError):
+            except Refused:
                 # On localhost, port 443 may be closed where port 80 is open.
-                if self._answered() or hosts.origin(base).port != 443:
+                if hosts.origin(base).port != 443:
                     raise
         self._use(self._bases[-1])
         return self._follow(method, self._bases[-1], tail, headers)
-
-    def _answered(self) -> bool:
-        return self._base is not None
 
     def _use(self, base: str) -> None:
         registry = hosts.origin(base)

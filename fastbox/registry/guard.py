@@ -28,11 +28,26 @@ class Wire:
 
     TLS sockets replace one another during the handshake and are not thread-safe; the descriptor
     below them stays the same, and shutting it down wakes whoever reads.
+
+    It belongs to the connection, but an answer that ends with the connection outlives that one; so
+    it is closed when both the connection and the exchange are through with it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._lock = threading.Lock()
         self._fd = os.dup(sock.fileno())
+        self._busy = False
+        self._orphaned = False
+
+    def busy(self, busy: bool) -> None:
+        """An exchange begins or ends."""
+        self._busy = busy
+        self._close_unused()
+
+    def orphan(self) -> None:
+        """The connection is closed."""
+        self._orphaned = True
+        self._close_unused()
 
     def cut(self) -> None:
         """Shut the connection down; a blocked read or write returns at once."""
@@ -45,15 +60,13 @@ class Wire:
             except OSError:
                 pass  # the peer was quicker
 
-    def close(self) -> None:
-        """Give the descriptor back."""
+    def _close_unused(self) -> None:
+        if self._busy or not self._orphaned:
+            return
         with self._lock:
             fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Exchange:
@@ -62,13 +75,15 @@ class Exchange:
     Attributes:
         wire: the connection in use, set by the transport once there is one.
         expired: it was cut because its deadline passed.
-        ready: the connection is there, the TLS handshake done.
+        connected: the TCP connection is there.
+        ready: the TLS handshake is done as well.
     """
 
     def __init__(self, guard: Guard, seconds: float) -> None:
         self.guard = guard
         self.wire: Wire | None = None
         self.expired = False
+        self.connected = False
         self.ready = False
         self.deadline = time.monotonic() + seconds
 
@@ -76,18 +91,29 @@ class Exchange:
         """The peer did its part; from now on it has so many seconds for the next one."""
         self.deadline = time.monotonic() + seconds
 
-    def attach(self, wire: Wire | None) -> None:
+    def attach(self, wire: Wire) -> None:
         """Say which connection carries the exchange.
 
         Raises:
             Cancelled: it came too late to be cut.
         """
+        wire.busy(True)
         self.wire = wire
+        self.connected = True
         self.guard.check()
+
+    def cut(self) -> None:
+        """Break the connection, if there is one."""
+        wire = self.wire
+        if wire is not None:
+            wire.cut()
 
     def end(self) -> None:
         """The body was read or given up."""
         self.guard._forget(self)
+        wire, self.wire = self.wire, None
+        if wire is not None:
+            wire.busy(False)
 
 
 class Guard:
@@ -111,8 +137,7 @@ class Guard:
         with self._changed:
             exchanges = list(self._exchanges)
         for exchange in exchanges:
-            if exchange.wire is not None:
-                exchange.wire.cut()
+            exchange.cut()
 
     def check(self) -> None:
         """Raises Cancelled after ``cancel``."""
@@ -158,8 +183,7 @@ class Guard:
                     continue
             for exchange in late:
                 exchange.expired = True
-                if exchange.wire is not None:
-                    exchange.wire.cut()
+                exchange.cut()
 
     def close(self) -> None:
         """End the watching thread."""

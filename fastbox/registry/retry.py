@@ -157,6 +157,9 @@ def parse_retry_after(value: str | None) -> float | None:
 def describe(error: BaseException) -> str:
     """A short reason for a failed connection, without addresses of objects and nested text."""
     number = getattr(error, "errno", None)
+    reason = getattr(error, "reason", None)  # of ssl.SSLError, whose errno is no errno
+    if isinstance(reason, str):
+        return "TLS: " + reason.replace("_", " ").lower()
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
     return str(error).strip().rstrip(".") or type(error).__name__

@@ -32,6 +32,10 @@ class NoTLS(RegistryError):
     """The server does not speak TLS on that port; a loopback registry may be plain HTTP."""
 
 
+class Refused(RegistryError):
+    """Nobody listens on that port of this machine."""
+
+
 class _Current(threading.local):
     """What the connection classes below need from the request that this thread makes."""
 
@@ -149,9 +153,14 @@ class Transport:
     def close(self) -> None:
         """Close idle connections."""
         with self._lock:
-            pools, self._pools = list(self._pools.values()), {}
-        for pool in pools:
-            pool.clear()
+            managers, self._pools = list(self._pools.values()), {}
+        for manager in managers:
+            # clear() leaves the sockets to the garbage collector.
+            for key in manager.pools.keys():  # noqa: SIM118
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+            manager.clear()
 
     def send(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None = None
@@ -228,12 +237,14 @@ def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
             timeout = self.timeout if isinstance(self.timeout, (int, float)) else 30.0
             host = self._dns_host.strip("[]").rstrip(".")
             sock = _current.dial(host, self.port, float(timeout))
+            wire = Wire(sock)
             try:
-                self.fastbox_wire = Wire(sock)
-                _current.exchange.attach(self.fastbox_wire)
+                _current.exchange.attach(wire)
             except BaseException:
+                wire.orphan()
                 sock.close()
                 raise
+            self.fastbox_wire = wire
             return sock
 
         def connect(self) -> None:
@@ -249,9 +260,10 @@ def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
             super().request(*arguments, **keywords)
 
         def close(self) -> None:
-            # The exchange keeps the wire until the body is read.
-            self.fastbox_wire = None
+            wire, self.fastbox_wire = self.fastbox_wire, None
             super().close()
+            if wire is not None:
+                wire.orphan()
 
     class GuardedTLS(Guarded, HTTPSConnection):
         pass
@@ -331,7 +343,7 @@ def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = Fa
     from urllib3 import exceptions as u
 
     causes = list(_causes(error))
-    shaking = origin.scheme == "https" and exchange.wire is not None and not exchange.ready
+    shaking = origin.scheme == "https" and exchange.connected and not exchange.ready
     for cause in causes:
         final = _final(cause, origin, shaking)
         if final is not None:
@@ -344,7 +356,7 @@ def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = Fa
         if isinstance(cause, (TimeoutError, u.TimeoutError)):
             return Transient(RegistryError(f"{origin} does not answer: timeout"), fresh=fresh)
         if isinstance(cause, ConnectionRefusedError) and hosts.is_loopback(origin.host) and fresh:
-            return RegistryError(
+            return Refused(
                 f"cannot reach registry {origin}: connection refused",
                 hint="is a registry running there?",
             )
