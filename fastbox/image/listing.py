@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,8 @@ from .naming import try_parse
 if TYPE_CHECKING:
     from .store import Broken, ImageStore
     from .types import Image
+
+Pattern: TypeAlias = "tuple[bool, re.Pattern[str]]"
 
 FILTERS = frozenset(("before", "dangling", "label", "label!", "reference", "since", "until"))
 
@@ -45,7 +47,9 @@ def select(
     oci_filters.check_keys(wanted, FILTERS)
     dangling = oci_filters.boolean(wanted, "dangling")
     patterns = [*wanted.get("reference", ()), *([reference] if reference else [])]
-    compiled = [_pattern(text) for text in patterns]
+    # Names as users write them; in full only where the pattern is.
+    full = references.DEFAULT_DOMAIN + "/"
+    compiled = [(text.startswith(full), _pattern(text)) for text in patterns]
     before = [_created(store.resolve(text)) for text in wanted.get("before", ())]
     before += [times.moment(text) for text in wanted.get("until", ())]
     since = [_created(store.resolve(text)) for text in wanted.get("since", ())]
@@ -77,7 +81,7 @@ def _created(image: Image) -> int:
     return times.rfc3339(image.created) or 0
 
 
-def _with_names(image: Image, patterns: list[re.Pattern[str]]) -> Image:
+def _with_names(image: Image, patterns: list[Pattern]) -> Image:
     """The image with only the names that fit."""
     return msgspec.structs.replace(
         image,
@@ -86,17 +90,17 @@ def _with_names(image: Image, patterns: list[re.Pattern[str]]) -> Image:
     )
 
 
-def _fits(name: str, patterns: list[re.Pattern[str]]) -> bool:
+def _fits(name: str, patterns: list[Pattern]) -> bool:
     reference, _ = try_parse(name)
     if reference is None:
         return False
-    forms = (
-        reference.familiar_repository,
-        reference.familiar,
-        reference.repository,
-        reference.canonical,
+    familiar = (reference.familiar_repository, reference.familiar)
+    full = (reference.repository, reference.canonical)
+    return any(
+        pattern.fullmatch(form)
+        for is_full, pattern in patterns
+        for form in (full if is_full else familiar)
     )
-    return any(pattern.fullmatch(form) for pattern in patterns for form in forms)
 
 
 def _pattern(glob: str) -> re.Pattern[str]:

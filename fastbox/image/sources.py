@@ -90,7 +90,7 @@ def _url(url: str) -> Iterator[Read]:
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     proxy = None if urllib.request.proxy_bypass(host) else proxies.get(scheme)
     timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_READ_TIMEOUT)
-    retries = urllib3.Retry(3, redirect=10, backoff_factor=0.5)
+    retries = urllib3.Retry(12, connect=1, read=1, redirect=10, backoff_factor=0.2)
     pool: urllib3.PoolManager
     try:
         pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
