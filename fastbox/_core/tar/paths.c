@@ -48,8 +48,7 @@ struct walk {
   struct paths *paths;
   int at; /* where it has come to */
   int links, create;
-  char rest[2 * PATH_MAX]; /* what is still to go */
-  size_t next;
+  size_t next; /* in paths->way */
 };
 
 static void step_to(struct walk *walk, int fd) {
@@ -79,16 +78,15 @@ static int step_link(struct walk *walk, const char *component) {
     errno = ELOOP;
     return -1;
   }
-  size_t rest = strlen(walk->rest + walk->next);
-  if ((size_t)n + 1 + rest + 1 > PATH_MAX) {
+  char *way = walk->paths->way;
+  size_t rest = strlen(way + walk->next);
+  if ((size_t)n + 1 + rest + 1 > FB_PATHS_WAY) {
     errno = ENAMETOOLONG;
     return -1;
   }
-  char joined[PATH_MAX];
-  memcpy(joined, target, (size_t)n);
-  joined[n] = '/';
-  memcpy(joined + n + 1, walk->rest + walk->next, rest + 1);
-  memcpy(walk->rest, joined, (size_t)n + 1 + rest + 1);
+  memmove(way + n + 1, way + walk->next, rest + 1);
+  memcpy(way, target, (size_t)n);
+  way[n] = '/';
   walk->next = 0;
   if (n && target[0] == '/') step_to(walk, walk->paths->root);
   return 0;
@@ -123,8 +121,9 @@ static int step_into(struct walk *walk, const char *component) {
 }
 
 static int take_component(struct walk *walk, char component[NAME_MAX + 1]) {
-  while (walk->rest[walk->next] == '/') walk->next++;
-  const char *from = walk->rest + walk->next;
+  const char *way = walk->paths->way;
+  while (way[walk->next] == '/') walk->next++;
+  const char *from = way + walk->next;
   size_t n = strcspn(from, "/");
   if (n > NAME_MAX) {
     errno = ENAMETOOLONG;
@@ -139,7 +138,7 @@ static int take_component(struct walk *walk, char component[NAME_MAX + 1]) {
 static int walk_to(struct paths *paths, const char *path, int create) {
   struct walk walk = {.paths = paths, .at = paths->root, .create = create};
   char component[NAME_MAX + 1];
-  strcpy(walk.rest, path); /* shorter than PATH_MAX: see paths_open */
+  strcpy(paths->way, path); /* shorter than PATH_MAX: see paths_open */
   int n;
   while ((n = take_component(&walk, component)) > 0) {
     int status = 0;

@@ -9,6 +9,7 @@
 
 #define FB_PATHS_CACHED 16
 #define FB_PATHS_LINKS 40 /* as the kernel has it */
+#define FB_PATHS_WAY (16 * PATH_MAX)
 
 struct cached {
   int fd;
@@ -22,6 +23,7 @@ struct paths {
   int root;
   int walk; /* no openat2: component by component */
   uint64_t clock;
+  char way[FB_PATHS_WAY]; /* what a walk has still to go, links resolved */
   int count, last;
   struct cached cache[FB_PATHS_CACHED];
 };
