@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -87,6 +86,8 @@ def _command(include: list[str], suite: str | None, variant: str) -> list[str]:
             raise InvalidArgument(f"invalid package name {name!r}")
     if suite is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", suite, re.A):
         raise InvalidArgument(f"invalid suite {suite!r}")
+    import shutil
+
     program = shutil.which("mmdebstrap")
     if program is None:
         raise Unsupported(

@@ -87,7 +87,7 @@ class VolumeStore:
         return self.get(record.name)
 
     def _make(self, record: Record) -> None:
-        for path in (self.directory, self._staging):
+        for path in (self.directory, self._staging, self.trash):
             os.makedirs(path, 0o700, exist_ok=True)
         self._remove_leftovers()
         with locks.lock(self._staging, shared=True):

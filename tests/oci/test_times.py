@@ -41,7 +41,8 @@ def test_no_time(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("0", 0), ("1s", 10**9), ("1h30m", 5400 * 10**9), ("1.5s", 1_500_000_000),
-     ("-2ms", -2 * 10**6), (".5us", 500), ("1µs", 1000), ("100ns", 100), ("1.s", 10**9), ("+3m", 180 * 10**9)],
+     ("-2ms", -2 * 10**6), (".5us", 500), ("1µs", 1000), ("100ns", 100), ("1.s", 10**9),
+     ("+3m", 180 * 10**9)],
 )  # fmt: skip
 def test_duration(text: str, expected: int) -> None:
     assert times.duration(text) == expected
