@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from ..errors import FastboxError, InvalidArgument, Unsupported
 from ..oci import reference as references
@@ -64,6 +64,7 @@ def bootstrap(
     command = _command(list(include), suite, variant)
     run = _Run(command, output)
     try:
+        run.start()
         return import_image(
             store,
             run,  # type: ignore[arg-type]  # it has the one method that is used
@@ -111,10 +112,17 @@ class _Run:
     so an image is never made of half a tree."""
 
     def __init__(self, command: list[str], output: Callable[[str], None] | None) -> None:
-        import subprocess
-
+        self._command = command
         self._output = output
         self._lines: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader = threading.Thread(target=self._follow, name="bootstrap", daemon=True)
+
+    def start(self) -> None:
+        """Start it. Not done by the constructor, so that ``close`` ends it whenever an interrupt
+        comes."""
+        import subprocess
+
         environment = {
             **os.environ,
             **apt.proxies(),
@@ -122,8 +130,8 @@ class _Run:
             "DEBIAN_FRONTEND": "noninteractive",
         }
         try:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                command,
+            self._process = subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -132,8 +140,8 @@ class _Run:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Unsupported(f"cannot run {command[0]}: {error.strerror}") from error
-        self._reader = threading.Thread(target=self._follow, name="bootstrap", daemon=True)
+            why = (error.strerror or "").lower()
+            raise Unsupported(f"cannot run {self._command[0]}: {why}") from error
         self._reader.start()
 
     def read(self, count: int) -> bytes:
@@ -142,7 +150,7 @@ class _Run:
         Raises:
             FastboxError: mmdebstrap failed.
         """
-        assert self._process.stdout is not None
+        assert self._process is not None and self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), count)
         if not data:
             status = self._process.wait()
@@ -156,6 +164,8 @@ class _Run:
         import subprocess
 
         process = self._process
+        if process is None:
+            return
         if process.poll() is None:
             # SIGINT makes it unmount and remove what it made.
             for number in (signal.SIGINT, signal.SIGKILL):
@@ -164,15 +174,15 @@ class _Run:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_GRACE)
                     break
-        self._reader.join()
+        if self._reader.ident is not None:
+            self._reader.join()
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
 
     def _follow(self) -> None:
-        stream: IO[bytes] | None = self._process.stderr
-        assert stream is not None
-        for raw in stream:
+        assert self._process is not None and self._process.stderr is not None
+        for raw in self._process.stderr:
             # Progress bars are lines that end in a carriage return.
             line = raw.decode(errors="replace").rstrip().rpartition("\r")[2]
             self._lines = [*self._lines[-_KEPT_LINES:], line]
