@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,29 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"
     return report
+
+
+TIME_LIMIT = 180  # seconds; a test that hangs fails, and the others still run
+
+
+class TestHangs(Exception):
+    """A test took longer than TIME_LIMIT."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    """Interrupt a test that hangs, where it hangs."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise TestHangs(f"no end after {TIME_LIMIT} seconds")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(TIME_LIMIT)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

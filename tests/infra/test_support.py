@@ -120,6 +120,12 @@ def test_a_skip_fails_in_ci(ci: str, outcome: str) -> None:
     assert outcome in done.stdout or f"1 error, {outcome}" in done.stdout, done.stdout
 
 
+def test_a_hanging_test_fails_and_the_next_one_runs() -> None:
+    done = run_pytest(os.path.join(os.path.dirname(__file__), "hanging_case.py"))
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "no end after 1 seconds" in done.stdout
+
+
 def run_pytest(path: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", path],
