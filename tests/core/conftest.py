@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def dest(base: str) -> str:
 def unpack(dest: str, request: pytest.FixtureRequest) -> Unpack:
     """unpack(archive, **options) into dest."""
 
-    def run(archive: Tar | bytes, **options: object) -> tar.Extracted:
+    def run(archive: Tar | bytes, **options: Any) -> tar.Extracted:
         return extract(archive, dest, openat2=request.param, **options)
 
     return run

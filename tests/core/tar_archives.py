@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastbox._core import tar
 
@@ -103,24 +104,24 @@ class Tar:
         self.data += data
         return self
 
-    def entry(self, name: bytes | str, type: bytes | str, data: bytes = b"", **fields: object) -> Tar:
+    def entry(self, name: bytes | str, type: bytes | str, data: bytes = b"", **fields: Any) -> Tar:
         fields.setdefault("size", len(data))
-        self.data += header(name, type, **fields)  # type: ignore[arg-type]
+        self.data += header(name, type, **fields)
         return self.raw(padded(data))
 
-    def file(self, name: bytes | str, data: bytes = b"", **fields: object) -> Tar:
+    def file(self, name: bytes | str, data: bytes = b"", **fields: Any) -> Tar:
         return self.entry(name, "0", data, **fields)
 
-    def dir(self, name: bytes | str, **fields: object) -> Tar:
+    def dir(self, name: bytes | str, **fields: Any) -> Tar:
         fields.setdefault("mode", 0o755)
         return self.entry(name, "5", **fields)
 
-    def symlink(self, name: bytes | str, target: bytes | str, **fields: object) -> Tar:
+    def symlink(self, name: bytes | str, target: bytes | str, **fields: Any) -> Tar:
         if len(_bytes(target)) > 100:
             self.pax({"linkpath": target})
         return self.entry(name, "2", link=_bytes(target)[:100], mode=0o777, **fields)
 
-    def hardlink(self, name: bytes | str, target: bytes | str, **fields: object) -> Tar:
+    def hardlink(self, name: bytes | str, target: bytes | str, **fields: Any) -> Tar:
         return self.entry(name, "1", link=target, **fields)
 
     def pax(self, records: Mapping[str, bytes | str] | list[tuple[str, bytes | str]]) -> Tar:
@@ -191,7 +192,7 @@ def read(*path: str) -> bytes:
         return file.read()
 
 
-def extract(archive: Tar | bytes, dest: str, **options: object) -> tar.Extracted:
+def extract(archive: Tar | bytes, dest: str, **options: Any) -> tar.Extracted:
     """Unpack from memory."""
     data = archive.bytes() if isinstance(archive, Tar) else archive
     fd = os.memfd_create("archive")
@@ -199,6 +200,6 @@ def extract(archive: Tar | bytes, dest: str, **options: object) -> tar.Extracted
         with open(fd, "wb", closefd=False) as file:
             file.write(data)
         os.lseek(fd, 0, os.SEEK_SET)
-        return tar.extract(fd, dest, **options)  # type: ignore[arg-type]
+        return tar.extract(fd, dest, **options)
     finally:
         os.close(fd)

@@ -13,7 +13,6 @@ from fastbox._core import tar
 from fastbox.errors import ArchiveError
 from tests.core.tar_archives import Tar, Unpack, capability, header, padded, pax_record, read
 
-
 # ---- the result ------------------------------------------------------------------------------
 
 
@@ -103,7 +102,9 @@ def test_files_in_a_set_group_id_directory_keep_their_group(unpack: Unpack, dest
 
 
 def test_times_of_directories_survive_their_contents(unpack: Unpack, dest: str) -> None:
-    archive = Tar().dir("a", mtime=1).dir("a/b", mtime=2).file("a/b/f", mtime=3).file("a/g", mtime=4)
+    archive = (
+        Tar().dir("a", mtime=1).dir("a/b", mtime=2).file("a/b/f", mtime=3).file("a/g", mtime=4)
+    )
     unpack(archive.symlink("a/l", "g", mtime=6).dir("a/c", mtime=5))
     for name, want in (("a", 1), ("a/b", 2), ("a/b/f", 3), ("a/g", 4), ("a/c", 5), ("a/l", 6)):
         assert os.lstat(os.path.join(dest, name)).st_mtime == want, name
@@ -310,7 +311,12 @@ def test_symlinks(unpack: Unpack, dest: str) -> None:
         ("var/run", "../../../../run", "var/run/x", "run/x"),
         ("a", "/", "a/x", "x"),
         ("a", ".", "a/x", "x"),
-        ("etc/alternatives", "/./usr//share/../share/alt/", "etc/alternatives/x", "usr/share/alt/x"),
+        (
+            "etc/alternatives",
+            "/./usr//share/../share/alt/",
+            "etc/alternatives/x",
+            "usr/share/alt/x",
+        ),
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
@@ -328,7 +334,9 @@ def test_later_files_through_links(
 
 
 def test_links_through_links(unpack: Unpack, dest: str) -> None:
-    archive = Tar().dir("real").symlink("one", "/two").symlink("two", "three").symlink("three", "real")
+    archive = (
+        Tar().dir("real").symlink("one", "/two").symlink("two", "three").symlink("three", "real")
+    )
     unpack(archive.file("one/f", b"x").hardlink("two/g", "three/f").symlink("one/s", "f"))
     assert os.stat(f"{dest}/real/f").st_nlink == 2
     assert os.readlink(f"{dest}/real/s") == "f"
@@ -369,7 +377,9 @@ def test_the_later_entry_wins(unpack: Unpack, dest: str, first: str, second: str
 
 
 def test_repeated_directories_keep_their_contents(unpack: Unpack, dest: str) -> None:
-    archive = Tar().file("d/f", b"x").dir("d", mode=0o700, uid=3).dir("d", mode=0o750, uid=0, mtime=8)
+    archive = (
+        Tar().file("d/f", b"x").dir("d", mode=0o700, uid=3).dir("d", mode=0o750, uid=0, mtime=8)
+    )
     unpack(archive)
     st = os.stat(f"{dest}/d")
     assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_mtime) == (0o750, 0, 8)
@@ -411,7 +421,9 @@ def test_xattrs(unpack: Unpack, dest: str) -> None:
         ("SCHILY.xattr.user.one", b"v\0\n=\xff"),
         ("SCHILY.xattr.user.empty", b""),
     ]
-    unpack(Tar().pax(records).file("f", b"x").pax(records).dir("d").file("d/g").pax(records).dir("."))
+    unpack(
+        Tar().pax(records).file("f", b"x").pax(records).dir("d").file("d/g").pax(records).dir(".")
+    )
     for name in ("f", "d", "."):
         path = os.path.join(dest, name)
         assert os.getxattr(path, "user.one") == b"v\0\n=\xff"
@@ -570,6 +582,8 @@ def test_remove_deep_tree(tmp_path: object, depth: int) -> None:
     base = os.open(str(tmp_path), os.O_RDONLY)
     os.mkdir("deep", dir_fd=base)
     fd = os.open("deep", os.O_RDONLY, dir_fd=base)
+    for i in range(3):  # names that moving deep directories up would like to have
+        os.close(os.open(f".fastbox-removed-{i}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     for _ in range(depth):
         os.mkdir("d", dir_fd=fd)
         os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd))

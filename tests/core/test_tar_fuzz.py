@@ -65,7 +65,10 @@ def test_mutants(base: str, first: int) -> None:
 
 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-@given(data=st.binary(max_size=3000), start=st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"]))
+@given(
+    data=st.binary(max_size=3000),
+    start=st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"]),
+)
 def test_noise(base: str, data: bytes, start: bytes) -> None:
     error, found = outcome(start + data, os.path.join(base, "noise"), True)
     assert error is not None or found is not None

@@ -27,7 +27,9 @@ def is_opaque(path: str) -> bool:
 
 
 def base_layer() -> Tar:
-    archive = Tar().dir("etc").file("etc/a", b"1").file("etc/b", b"1").dir("etc/d").file("etc/d/x", b"1")
+    archive = (
+        Tar().dir("etc").file("etc/a", b"1").file("etc/b", b"1").dir("etc/d").file("etc/d/x", b"1")
+    )
     return archive.dir("real").file("real/keep", b"1").symlink("link", "real").file("top", b"1")
 
 

@@ -26,9 +26,9 @@ void dirs_free(struct dirs *dirs) {
   free(dirs->buffer);
 }
 
+/* A file without a name. Not by O_TMPFILE, which some file systems lack. */
 static int open_spill(int root) {
-  int fd = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
+  int fd;
   char name[48];
   for (int i = 0;; i++) { /* the archive may have taken the name */
     snprintf(name, sizeof(name), ".fastbox-directories-%d", i);
