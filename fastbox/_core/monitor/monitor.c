@@ -121,14 +121,29 @@ static long now_ms(void) {
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int waiter = -1; /* where whoever waits gets the exit record, -1: nobody waits */
+
+/* The client was killed: its streams are closed, or their readers would wait for the container. The
+ * container and its log go on. */
+static void lose_waiter(struct stream *streams) {
+  close(waiter);
+  waiter = -1;
+  for (int i = 0; i < 2; i++) {
+    if (streams[i].client >= 0) close(streams[i].client);
+    streams[i].client = -1;
+    streams[i].start = streams[i].end = 0;
+  }
+}
+
 /* Until init has ended and its output is in the log. */
 static void pump(struct stream *streams, siginfo_t *info) {
   long deadline = 0;
   int exited = 0;
   for (;;) {
-    struct pollfd polls[5];
-    struct stream *owner[5] = {0};
+    struct pollfd polls[6];
+    struct stream *owner[6] = {0};
     int count = 0;
+    if (waiter >= 0) polls[count++] = (struct pollfd){waiter, 0, 0}; /* POLLERR: no reader */
     if (!exited) polls[count++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
     for (int i = 0; i < 2; i++) {
       if (may_read(&streams[i], exited)) {
@@ -146,7 +161,10 @@ static void pump(struct stream *streams, siginfo_t *info) {
     if (poll(polls, (nfds_t)count, wait_ms) < 0) continue;
     for (int i = 0; i < count; i++) {
       if (!polls[i].revents) continue;
-      if (polls[i].fd == FB_FD_PIDFD) {
+      if (polls[i].events == 0) {
+        lose_waiter(streams);
+        break; /* the other entries may be about closed descriptors */
+      } else if (polls[i].fd == FB_FD_PIDFD) {
         if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
           exited = 1;
           deadline = now_ms() + DRAIN_MS;
@@ -164,8 +182,12 @@ static void pump(struct stream *streams, siginfo_t *info) {
 static void flush_clients(struct stream *streams) {
   for (int i = 0; i < 2; i++) {
     while (streams[i].client >= 0 && streams[i].end > 0) {
-      struct pollfd one = {streams[i].client, POLLOUT, 0};
-      if (poll(&one, 1, -1) >= 0) feed_client(&streams[i]);
+      struct pollfd two[2] = {{streams[i].client, POLLOUT, 0}, {waiter, 0, 0}};
+      if (poll(two, 2, -1) < 0) continue;
+      if (two[1].revents)
+        lose_waiter(streams);
+      else
+        feed_client(&streams[i]);
     }
     if (streams[i].client >= 0) close(streams[i].client);
     streams[i].client = -1;
@@ -294,17 +316,18 @@ int monitor_main(int argc, char **argv, char **envp) {
   stream_init(&streams[0], FB_FD_OUT, FB_FD_CLIENT_OUT, "stdout", buffers[0]);
   stream_init(&streams[1], FB_FD_ERR, FB_FD_CLIENT_ERR, "stderr", buffers[1]);
 
+  waiter = fcntl(FB_FD_STATUS, F_GETFD) < 0 ? -1 : FB_FD_STATUS;
+
   memset(&info, 0, sizeof info);
   pump(streams, &info);
 
   struct exit_record record = make_record(&info, argv);
   remove_cgroups(argv + ARG_CGROUPS);
-  int status_fd = fcntl(FB_FD_STATUS, F_GETFD) < 0 ? -1 : FB_FD_STATUS;
   record_exit(FB_FD_DIR, -1, run, &record);
   flush_clients(streams);
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
-  int alone = status_fd < 0 || record_exit(-1, status_fd, run, &record) < 0;
-  if (status_fd >= 0) close(status_fd); /* whoever waits goes on */
+  int alone = waiter < 0 || record_exit(-1, waiter, run, &record) < 0;
+  if (waiter >= 0) close(waiter); /* whoever waits goes on */
   delete_container(argv, trash);
   if (strchr(flags, 'd') || (alone && strchr(flags, 'r'))) run_command(argv, envp);
   return 0;
