@@ -138,6 +138,33 @@ def test_compressed_twice_is_no_archive(unpack: Unpack) -> None:
         unpack(gzip.compress(gzip.compress(sample())))
 
 
+@pytest.mark.parametrize("compression", COMPRESSORS)
+def test_nothing_is_executed(base: str, dest: str, compression: str) -> None:
+    """CVE-2026-41567, CVE-2014-9357: an unpacker that runs xz or gzip may run the image's."""
+    tools, marker = os.path.join(base, "tools"), os.path.join(base, "marker")
+    os.mkdir(tools)
+    script = f"#!/bin/sh\ntouch {marker}\n".encode()
+    archive = Tar()
+    for name in ("gzip", "gunzip", "pigz", "unpigz", "zstd", "unzstd", "xz", "tar", "sh"):
+        archive.file(f"usr/bin/{name}", script, mode=0o755)
+        with open(os.open(os.path.join(tools, name), os.O_CREAT | os.O_WRONLY, 0o755), "wb") as f:
+            f.write(script)
+    path = os.path.join(base, "archive")
+    with open(path, "wb") as file:
+        file.write(COMPRESSORS[compression](archive.bytes()))
+    code = "import sys; from fastbox._core import tar; print(tar.extract(0, sys.argv[1]).entries)"
+    with open(path, "rb") as file:
+        out = subprocess.run(
+            [sys.executable, "-c", code, dest],
+            stdin=file,
+            env={**os.environ, "PATH": tools},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    assert out == "9\n" and not os.path.exists(marker)
+
+
 # ---- damage ----------------------------------------------------------------------------------
 
 
