@@ -1,6 +1,6 @@
 """Who a process in a container is, and what an image or a flag may say about it: capabilities
-(CVE-2022-29162 and its family), users (CVE-2024-40635, CVE-2022-36109), passwd files (CVE-2026-47262),
-injected lines (CVE-2022-4318), environment (CVE-2026-57231), labels (CVE-2026-53488), sysctls
+(CVE-2022-29162 and its family), users (CVE-2024-40635, CVE-2022-36109), passwd files
+(CVE-2026-47262), injected lines (CVE-2022-4318), environment (CVE-2026-57231), labels (CVE-2026-53488), sysctls
 (CVE-2022-0811), security options."""
 
 from __future__ import annotations

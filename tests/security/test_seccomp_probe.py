@@ -35,10 +35,12 @@ PROBE = """
 #include <sys/wait.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
-  volatile long *result =
-      mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  /* A slot for each: what fork made may write its own late. */
+  volatile long *results =
+      mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   for (int i = 1; i < argc; i++) {
     long number = atol(argv[i]);
+    volatile long *result = &results[number];
     *result = 1 << 20;
     pid_t pid = fork();
     if (pid == 0) {
