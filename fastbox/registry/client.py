@@ -208,18 +208,23 @@ class Client:
             self._base = base
             if response.status == 401 and hosts.origin(url) == registry and refused < 2:
                 refused += 1
-                if authorizer.challenged(response, header, again=refused > 1):
-                    _drain(response)
-                    continue
-                return response
+                try:
+                    again = authorizer.challenged(response, header, again=refused > 1)
+                except BaseException:
+                    response.close()
+                    raise
+                if not again:
+                    return response
+                _drain(response)
+                continue
             if response.status in _REDIRECTS:
                 location = response.headers.get("Location", "")
                 _drain(response)
                 url = hosts.redirect(url, location, registry)
                 continue
-            again = reply.transient(response, f"{method} {hosts.redact(url)}")
-            if again is not None:
-                raise again
+            failure = reply.transient(response, f"{method} {hosts.redact(url)}")
+            if failure is not None:
+                raise failure
             return response
         raise RegistryError(f"{self._where()} redirects without end")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +19,8 @@ from fastbox.image.types import PullResult
 from fastbox.registry.retry import Policy
 
 from .server import FaultyRegistry, running
+from .world import Authority, World
+from .world import world as make_world
 
 # Patient with a slow machine, quick between tries.
 QUICK = Policy(base=0.001, busy_base=0.001, cap=0.01)
@@ -110,3 +116,69 @@ def layer(*names: str, size: int = 1000, seed: int = 0) -> bytes:
             info.size = size
             tar.addfile(info, io.BytesIO(data))
     return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def authority(session_base: str) -> Authority:
+    """A certificate authority of this run."""
+    directory = os.path.join(session_base, "ca")
+    os.mkdir(directory)
+    return Authority(directory)
+
+
+@pytest.fixture
+def world(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Servers with names and certificates."""
+    with make_world(authority, monkeypatch) as result:
+        yield result
+
+
+class Secrets:
+    """Writes credential files below the test's home."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+
+    def docker(self, content: dict[str, Any] | bytes) -> str:
+        """``~/.docker/config.json``; its path."""
+        return self.write(".docker/config.json", content)
+
+    def write(self, path: str, content: dict[str, Any] | bytes) -> str:
+        full = os.path.join(self.home, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "wb") as file:
+            file.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return full
+
+    def login(self, key: str, user: str = "ann", password: str = "s3cret") -> None:
+        """Credentials for one registry, as ``docker login`` writes them."""
+        self.docker({"auths": {key: {"auth": encoded(user, password)}}})
+
+    def helper(
+        self, name: str, answers: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A credential helper on PATH that knows these registries."""
+        directory = os.path.join(self.home, "bin")
+        os.makedirs(directory, exist_ok=True)
+        path = os.path.join(directory, f"docker-credential-{name}")
+        with open(path, "w") as file:
+            file.write(
+                f"#!{sys.executable} -S\nimport json, sys\n"
+                f"answer = {answers!r}.get(sys.stdin.read())\n"
+                "if sys.argv[1:] != ['get']: sys.exit(3)\n"
+                "if answer is None:\n"
+                "    print('credentials not found in native keychain')\n    sys.exit(1)\n"
+                "print(json.dumps(answer))\n"
+            )
+        os.chmod(path, 0o755)
+        monkeypatch.setenv("PATH", directory + os.pathsep + os.environ["PATH"])
+
+
+def encoded(user: str, password: str) -> str:
+    """The ``auth`` of a credential file."""
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def secrets(clean_environment: str) -> Secrets:
+    return Secrets(clean_environment)
