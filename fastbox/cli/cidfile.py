@@ -7,7 +7,6 @@ import os
 
 from .errors import CliError
 
-
 _STATUS = {errno.ENOENT: 127, errno.EACCES: 126}
 
 
@@ -40,7 +39,7 @@ class CidFile:
                 f"failed to create the container ID file: open {path}: {reason}",
                 option=False,
                 # Docker goes by the words of the reason.
-                run_exit_code=_STATUS.get(getattr(error, "errno", None), 125),
+                run_exit_code=_STATUS.get(getattr(error, "errno", None) or 0, 125),
             ) from None
 
     def write(self, container_id: str) -> None:

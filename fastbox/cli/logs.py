@@ -32,14 +32,13 @@ def logs(app: App, values: Values, words: list[str]) -> int:
         stream = streams[line.stream]
         if stream is None:
             continue
+        data = line.data if line.partial else line.data + b"\n"
         if fresh[line.stream]:
-            if values.timestamps:
-                stream.write(line.time.encode() + b" ")
-            stream.write(details)
-        stream.write(line.data if line.partial else line.data + b"\n")
+            time = line.time.encode() + b" " if values.timestamps else b""
+            data = time + details + data
         fresh[line.stream] = not line.partial
-        # A follower's reader wants each line now; and the two streams keep their order.
-        stream.flush()
+        # At once: a follower's reader wants each line now, and the two streams keep their order.
+        output.copy(stream, data)
     output.write("")
     return 0
 

@@ -30,11 +30,17 @@ def write_error(text: str | bytes) -> None:
 def _write(stream: IO[str] | None, text: str | bytes) -> None:
     if stream is None:  # the descriptor was closed when the interpreter started
         return
-    data = text if isinstance(text, bytes) else encode(text)
     stream.flush()
-    buffer: IO[bytes] = stream.buffer  # type: ignore[attr-defined]
-    buffer.write(data)
-    buffer.flush()
+    copy(stream.buffer, text if isinstance(text, bytes) else encode(text))  # type: ignore[attr-defined]
+
+
+def copy(stream: IO[bytes], data: bytes) -> None:
+    """Write all of it now. With PYTHONUNBUFFERED the stream is the bare file, which may take less
+    than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+    stream.flush()
 
 
 def encode(text: str) -> bytes:

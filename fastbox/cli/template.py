@@ -85,7 +85,10 @@ def parse(source: str) -> Template:
     from .template_functions import FUNCTIONS
 
     names = frozenset((*FUNCTIONS, "and", "or"))
-    return Template(source, Parser(source, names).parse())
+    try:
+        return Template(source, Parser(source, names).parse())
+    except RecursionError:
+        raise SyntaxProblem("template: :1: the template is nested too deeply") from None
 
 
 class Template:
@@ -128,8 +131,8 @@ class _Run:
             raise ExecutionProblem(f"template: : more than {_MAX_OUTPUT >> 20} MiB of output")
         self.out.append(text)
 
-    def _error(self, node: Node, message: str, position: int | None = None) -> ExecutionProblem:
-        position = node.position if position is None else position
+    def _error(self, node: Node, message: str) -> ExecutionProblem:
+        position = node.place if isinstance(node, Access) else node.position
         before = self.source[:position]
         newline = before.rfind("\n")
         line = before.count("\n") + 1
@@ -279,29 +282,27 @@ class _Run:
         return value
 
     def _field(self, value: Any, name: str, node: Access, arguments: list[Any]) -> Any:
-        where: Node = node
-        place: int | None = node.place
-        if isinstance(node.base, Pipe):  # Go speaks of what is in the parentheses
-            where, place = node.base.commands[-1].words[0], None
+        # Go speaks of what is in the parentheses.
+        where = node.base.commands[-1].words[0] if isinstance(node.base, Pipe) else node
         if isinstance(value, Row):
             try:
                 return value.get(name, arguments)
             except KeyError:
                 problem = f"can't evaluate field {name} in type {value.type_name}"
-                raise self._error(where, problem, place) from None
+                raise self._error(where, problem) from None
             except TypeError:
                 problem = f"wrong number of args for {name}: want 1 got {len(arguments)}"
-                raise self._error(where, problem, place) from None
+                raise self._error(where, problem) from None
         if isinstance(value, dict):
             if arguments:
-                raise self._error(where, f"{name} is not a method but has arguments", place)
+                raise self._error(where, f"{name} is not a method but has arguments")
             for key in (name, _ALIASES.get(name)):
                 if key in value:
                     return value[key]
-            raise self._error(where, f"map has no entry for key {quote(name)}", place)
+            raise self._error(where, f"map has no entry for key {quote(name)}")
         if value is None:
-            raise self._error(where, f"nil pointer evaluating interface {{}}.{name}", place)
-        raise self._error(where, f"can't evaluate field {name} in type interface {{}}", place)
+            raise self._error(where, f"nil pointer evaluating interface {{}}.{name}")
+        raise self._error(where, f"can't evaluate field {name} in type interface {{}}")
 
     def _call(self, dot: Any, command: Command, final: Any) -> Any:
         from .template_functions import FUNCTIONS, FunctionProblem, truth

@@ -205,6 +205,7 @@ class _Reader:
                 self.files = self.files[index:]
                 self.files[0].seek(position)
                 return
+            self.files[index].seek(0)
 
     # ---- what comes ----------------------------------------------------------------------------
 

@@ -1,0 +1,245 @@
+"""An engine without containers: it notes what it is asked and answers from prepared objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastbox.container.config import ContainerConfig
+from fastbox.container.filters import select
+from fastbox.container.inspect import inspect
+from fastbox.container.logs import LogLine
+from fastbox.container.record import Container, ContainerRecord, ContainerState, Status
+from fastbox.errors import NotFound
+from fastbox.image.types import Image, PullResult, Removed, Volume
+
+ID = "0123456789ab" + "c" * 52
+IMAGE_ID = "sha256:" + "d" * 64
+DIGEST = "sha256:" + "e" * 64
+
+
+def box(name: str = "web", id: str = ID, **changes: Any) -> Container:
+    """A container; ``config_…`` and ``state_…`` go to those, the rest to the record."""
+    config = ContainerConfig(image=changes.pop("image", "redis"))
+    state = ContainerState(status=changes.pop("status", Status.CREATED))
+    for key in list(changes):
+        kind, _, field = key.partition("_")
+        if kind == "config":
+            setattr(config, field, changes.pop(key))
+        elif kind == "state":
+            setattr(state, field, changes.pop(key))
+    sizes = {key: changes.pop(key) for key in ("size_rw", "size_root") if key in changes}
+    values = {"created": "2026-01-02T03:04:05.000000006Z", "path": "redis-server", **changes}
+    record = ContainerRecord(id=id, name=name, config=config, image_id=IMAGE_ID, **values)
+    return Container(record=record, state=state, directory=f"/store/containers/{id}", **sizes)
+
+
+def image(*names: str, **changes: Any) -> Image:
+    values = {
+        "id": IMAGE_ID,
+        "names": list(names),
+        "repo_digests": [],
+        "manifest_digest": DIGEST,
+        "created": "2026-01-02T03:04:05Z",
+        "size": 12_345_678,
+        "layers": ["sha256:" + "1" * 64],
+        "layer_blobs": ["sha256:" + "2" * 64],
+        "architecture": "amd64",
+        "os": "linux",
+        **changes,
+    }
+    return Image(**values)
+
+
+class FakeEngine:
+    """Signatures of Engine. ``calls`` holds (method, arguments); ``errors[method]`` is raised.
+
+    Attributes:
+        boxes, stored: containers and images that exist.
+        missing: names of images that have to be pulled first.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.errors: dict[str, Exception] = {}
+        self.boxes: list[Container] = []
+        self.stored: list[Image] = []
+        self.kept: list[Volume] = []
+        self.lines: list[LogLine] = []
+        self.missing: set[str] = set()
+        self.status = 0
+        self.during_run: Callable[[], None] = lambda: None
+
+    def _note(self, method: str, *args: Any, **kwargs: Any) -> None:
+        self.calls.append((method, args, kwargs))
+        if method in self.errors:
+            raise self.errors[method]
+
+    def asked(self, method: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of the only call of a method."""
+        found = [(args, kwargs) for name, args, kwargs in self.calls if name == method]
+        assert len(found) == 1, self.calls
+        return found[0]
+
+    @property
+    def config(self) -> ContainerConfig:
+        """What ``create`` was asked for."""
+        config: ContainerConfig = self.asked("create")[0][0]
+        return config
+
+    # containers
+    def create(self, config: ContainerConfig, **kwargs: Any) -> Container:
+        if config.image in self.missing:
+            assert kwargs["pull"] == "never"
+            raise NotFound(f"No such image: {config.image}:latest")
+        self._note("create", config, **kwargs)
+        made = box()
+        made.record.config = config
+        return made
+
+    def start(self, name: str) -> Container:
+        self._note("start", name)
+        return self.container(name)
+
+    def run_attached(self, name: str, **kwargs: Any) -> int:
+        self._note("run_attached", name, **kwargs)
+        self.during_run()
+        return self.status
+
+    def containers(
+        self, *, all: bool = False, filters: dict[str, list[str]] | None = None, size: bool = False
+    ) -> list[Container]:
+        self._note("containers", all=all, filters=filters, size=size)
+        return select(self.boxes, all=all, filters=filters)
+
+    def container(self, name: str, *, size: bool = False) -> Container:
+        for found in self.boxes:
+            if name in (found.name, found.id, found.short_id):
+                return found
+        raise NotFound(f"No such container: {name}")
+
+    def logs(self, name: str, **kwargs: Any) -> Iterator[LogLine]:
+        self._note("logs", name, **kwargs)
+        return iter(self.lines)
+
+    def top(self, name: str, ps_args: list[str] | None = None) -> tuple[list[str], list[list[str]]]:
+        self._note("top", name, ps_args)
+        return ["UID", "PID", "CMD"], [["root", "12", "redis-server *:6379"]]
+
+    def exec(self, name: str, args: list[str], **kwargs: Any) -> int:
+        self._note("exec", name, args, **kwargs)
+        return self.status
+
+    def stop(self, name: str, **kwargs: Any) -> None:
+        self._note("stop", name, **kwargs)
+        self.container(name)
+
+    def kill(self, name: str, **kwargs: Any) -> None:
+        self._note("kill", name, **kwargs)
+
+    def remove(self, name: str, **kwargs: Any) -> None:
+        self._note("remove", name, **kwargs)
+        self.container(name)
+
+    def wait(self, name: str) -> int:
+        self._note("wait", name)
+        self.container(name)
+        return self.status
+
+    def cleanup(self, name: str) -> None:
+        self._note("cleanup", name)
+
+    # images
+    def pull(self, reference: str, **kwargs: Any) -> PullResult:
+        self._note("pull", reference, **kwargs)
+        self.missing.discard(reference)
+        return PullResult(
+            image=image(), name="docker.io/library/redis:latest", digest=DIGEST, status="downloaded"
+        )
+
+    def images(self, reference: str | None = None, **kwargs: Any) -> list[Image]:
+        self._note("images", reference, **kwargs)
+        return self.stored
+
+    def tag(self, source: str, target: str) -> None:
+        self._note("tag", source, target)
+
+    def remove_image(self, name: str, *, force: bool = False) -> list[Removed]:
+        self._note("remove_image", name, force=force)
+        if name not in ("redis", "a", "b"):
+            raise NotFound(f"No such image: {name}:latest")
+        return [
+            Removed(kind="untagged", what=f"{name}:latest"),
+            Removed(kind="deleted", what=IMAGE_ID),
+        ]
+
+    def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
+        self._note("import_image", source, reference, **kwargs)
+        return image()
+
+    def bootstrap(self, reference: str, **kwargs: Any) -> Image:
+        self._note("bootstrap", reference, **kwargs)
+        if kwargs["output"]:
+            kwargs["output"]("I: running apt-get")
+        return image()
+
+    # volumes
+    def create_volume(self, name: str | None = None, **kwargs: Any) -> Volume:
+        self._note("create_volume", name, **kwargs)
+        return volume(name or "f" * 64)
+
+    def volumes(self, *, filters: dict[str, list[str]] | None = None) -> list[Volume]:
+        self._note("volumes", filters=filters)
+        return self.kept
+
+    def remove_volume(self, name: str, *, force: bool = False) -> None:
+        self._note("remove_volume", name, force=force)
+        if not force and name not in [kept.name for kept in self.kept]:
+            raise NotFound(f"get {name}: no such volume")
+
+    def prune_volumes(self, **kwargs: Any) -> tuple[list[str], int]:
+        self._note("prune_volumes", **kwargs)
+        return ["one", "two"], 1840
+
+    # what inspect shows
+    def inspect_container(self, name: str, *, size: bool = False) -> dict[str, Any]:
+        return inspect(self.container(name))
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        from fastbox.image.inspect import inspect as inspect_image
+
+        for found in self.stored:
+            if any(f"/{name}:" in known for known in found.names):
+                return inspect_image(found)
+        raise NotFound(f"No such image: {name}:latest")
+
+    def inspect_volume(self, name: str) -> dict[str, Any]:
+        from fastbox.container.inspect import inspect_volume
+
+        for found in self.kept:
+            if found.name == name:
+                return inspect_volume(found)
+        raise NotFound(f"get {name}: no such volume")
+
+    # the engine
+    def version(self) -> dict[str, Any]:
+        return {"Version": "1.2.3", "Os": "linux", "Arch": "amd64", "KernelVersion": "6.1"}
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "Containers": 3,
+            "ContainersRunning": 1,
+            "MemTotal": 2 << 30,
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "Plugins": {"Log": ["cri", "none"]},
+            "Warnings": ["WARNING: no swap"],
+        }
+
+
+def volume(name: str, **changes: Any) -> Volume:
+    return Volume(
+        name=name,
+        mountpoint=f"/store/volumes/{name}/_data",
+        created="2026-01-02T03:04:05Z",
+        **changes,
+    )

@@ -1,0 +1,87 @@
+"""Progress of a pull: lines, and bars on a terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import threading
+
+import msgspec
+import pytest
+
+from fastbox.cli.progress import Progress
+
+
+class Event(msgspec.Struct):
+    id: str
+    status: str
+    current: int = 0
+    total: int = 0
+
+
+def test_without_a_terminal_there_is_a_line_per_change() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for event in (
+            Event("aaa", "Pulling fs layer"), Event("bbb", "Pulling fs layer"),
+            Event("aaa", "Downloading", 1, 10), Event("aaa", "Downloading", 2, 10),
+            Event("aaa", "Download complete"), Event("aaa", "Download complete"),
+            Event("aaa", "Extracting", 1, 2), Event("bbb", "Already exists"),
+            Event("aaa", "Pull complete"), Event("", "Retrying in 5 seconds"),
+        ):  # fmt: skip
+            progress.update(event)
+    assert stream.getvalue().splitlines() == [
+        "aaa: Pulling fs layer", "bbb: Pulling fs layer", "aaa: Download complete",
+        "bbb: Already exists", "aaa: Pull complete", "Retrying in 5 seconds",
+    ]  # fmt: skip
+
+
+def test_quiet() -> None:
+    stream = io.StringIO()
+    with Progress(stream, quiet=True) as progress:
+        progress.update(Event("aaa", "Pull complete"))
+    assert stream.getvalue() == ""
+
+
+def test_what_a_registry_says_does_not_reach_the_terminal() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.update(Event("aaa", "Retrying: \x1b[2J\x07"))
+    assert stream.getvalue() == "aaa: Retrying: ?[2J?\n"
+
+
+def test_a_closed_stream_is_no_error() -> None:
+    with Progress(None) as progress:
+        progress.update(Event("aaa", "Pull complete"))
+
+
+def test_a_bar_per_layer_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    main_end, own_end = pty.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        while True:
+            try:
+                shown.append(os.read(main_end, 65536))
+            except OSError:  # the other end is closed
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(own_end, "w") as stream, Progress(stream) as progress:
+        for event in (
+            Event("aaa", "Pulling fs layer"), Event("bbb", "Downloading", 5_000_000, 10_000_000),
+            Event("aaa", "Extracting", 1, 2), Event("bbb", "Pull complete"),
+            Event("aaa", "Pull complete"), Event("[red]x", "[bold]y"),
+        ):  # fmt: skip
+            progress.update(event)
+    reader.join()
+    os.close(main_end)
+    text = " ".join(b"".join(shown).decode().split())
+    assert "aaa: Pull complete" in text
+    assert "bbb: Pull complete" in text
+    assert "[red]x: [bold]y" in text
+    assert "━" in text
