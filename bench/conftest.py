@@ -75,6 +75,9 @@ class House:
         argv = [fastbox_program(), "--root", self.root, "--runtime-dir", self.runtime_dir]
         self.cli = Command(argv, directory)
         self.config = ContainerConfig(image="busybox", command=TRUE, network="none")
+        self.ephemeral = ContainerConfig(
+            image="busybox", command=TRUE, network="none", auto_remove=True
+        )
         self.floors: list[Floor] = []
         self.crun: Crun | None = None
         self.docker: Docker | None = None

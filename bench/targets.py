@@ -26,6 +26,7 @@ TARGETS = [
     Target("launch[library]", "launch[floor]", "ratio", 1.5),
     Target("launch[library]", "launch[floor+seccomp]", "ratio", None),
     Target("launch[library]", "launch[crun]", "ratio", 0.7),
+    Target("launch[library, kept]", "launch[floor]", "ratio", None),
     Target("launch[cli]", "", "value", 100, "ms"),
     Target("launch[cli]", "launch[crun]", "ratio", None),
     Target("launch[cli]", "launch[docker]", "ratio", 100 / 350),

@@ -9,12 +9,19 @@ import pytest
 from bench.conftest import House
 from bench.race import Times, race, report, timed
 
-CONTESTANTS = ["floor", "floor+seccomp", "library", "cli", "crun", "docker"]
+CONTESTANTS = ["floor", "floor+seccomp", "library", "library, kept", "cli", "crun", "docker"]
 
 
 @pytest.fixture(scope="module")
 def launches(house: House, rounds: int) -> dict[str, Times]:
     def library() -> None:
+        """With --rm, which is what the peers' run of a bundle amounts to: nothing outlives it."""
+        container = house.engine.create(house.ephemeral)
+        house.engine.start(container.id)
+        assert house.engine.wait(container.id) == 0
+
+    def kept() -> None:
+        """Without: its writable layer is made to survive a power loss, then removed by a call."""
         container = house.engine.create(house.config)
         house.engine.start(container.id)
         assert house.engine.wait(container.id) == 0
@@ -27,6 +34,7 @@ def launches(house: House, rounds: int) -> dict[str, Times]:
         "floor": house.floors[0].run,
         "floor+seccomp": house.floors[1].run,
         "library": timed(library),
+        "library, kept": timed(kept),
         "cli": timed(cli),
     }
     if house.crun:

@@ -10,11 +10,12 @@ command's output. Everything is imported when first used: ``import fastbox`` cos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # importing typing would take most of this module's time
 if TYPE_CHECKING:
+    from typing import Any
+
     from .aio import AsyncEngine as AsyncEngine
     from .container.config import ContainerConfig as ContainerConfig
     from .container.config import Device as Device

@@ -158,7 +158,6 @@ def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int
 
 def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
     directory = store.directory(record.id)
-    durable = not record.config.auto_remove
     config_json = spec.build(
         record,
         rootfs=f"{directory}/rootfs",
@@ -166,10 +165,12 @@ def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
         cgroup_path=record.cgroup_path,
     )
     etc_files.write(directory, record)
-    atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=durable)
-    store.save_record(record, sync=durable)
-    if durable:
-        atomic.sync_directory(store.containers)
+    atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=False)
+    store.save_record(record, sync=False)
+    if not record.config.auto_remove:
+        from .. import durable
+
+        durable.later(directory, ["config.json", "container.json"])
 
 
 def copy_config(config: ContainerConfig) -> ContainerConfig:

@@ -209,7 +209,7 @@ class Lifecycle:
         """Until the exit record stands (or its monitor has removed the container): a moment after
         init's end."""
         deadline = time.monotonic() + timeout
-        delay = 0.0005
+        delay = 0.0001
         while time.monotonic() < deadline:
             try:
                 if not os.path.isdir(self.store.directory(record.id)):

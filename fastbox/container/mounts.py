@@ -17,8 +17,8 @@ PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
 MAX_MOUNTS = 512
-# What lxcfs covers. Nothing else may be mounted on or below /proc, where the engine writes and masks
-# files (CVE-2019-19921, CVE-2023-27561).
+# What lxcfs covers. Nothing else may be mounted on or below /proc, where the engine writes and
+# masks files (CVE-2019-19921, CVE-2023-27561).
 _PROC_FILES = frozenset(
     f"/proc/{name}"
     for name in (

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from .. import atomic
-from ..errors import Ambiguous, Conflict, FastboxError, NotFound, StoreError
+from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from . import names, process
 from .record import Container, ContainerRecord, ContainerState, Status
 
 LOST_EXIT_CODE = 255
+MAX_RECORD = 16 << 20  # bytes of a container.json: the kernel takes 6 MiB of arguments at most
 
 
 class _StateFile(msgspec.Struct):
@@ -75,7 +76,7 @@ def storing(action: str) -> Iterator[None]:
         raise StoreError(message, hint="free some space" if full else None) from error
 
 
-def _read(path: str, limit: int = 8 << 20) -> bytes | None:
+def _read(path: str, limit: int = MAX_RECORD) -> bytes | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
@@ -251,9 +252,10 @@ class ContainerStore:
 
     def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
         """Write container.json; its presence makes the container exist."""
-        atomic.write(
-            f"{self.directory(record.id)}/container.json", msgspec.json.encode(record), sync=sync
-        )
+        data = msgspec.json.encode(record)
+        if len(data) >= MAX_RECORD:
+            raise InvalidArgument(f"the container's configuration is too large: {len(data)} bytes")
+        atomic.write(f"{self.directory(record.id)}/container.json", data, sync=sync)
 
     # state --------------------------------------------------------------------------------------
     def state(self, record: ContainerRecord) -> ContainerState:
@@ -391,6 +393,9 @@ class ContainerStore:
                 os.rename(self.directory(container_id), f"{self.trash}/{container_id}")
             except FileNotFoundError:
                 return
+            from .. import durable
+
+            durable.forget(self.directory(container_id))
             if name is not None:
                 self.release_name(name, container_id)
             self._delete(container_id)
