@@ -15,6 +15,7 @@ from . import credentials, hosts, reply
 from .challenge import Challenge, choose, parse
 from .credentials import Credentials
 from .retry import Policy, persist
+from .text import clean
 from .transport import Response, Transport
 
 MAX_TOKEN_BODY = 1024 * 1024
@@ -210,7 +211,7 @@ class Authorizer:
                 raise reply.denied(name, failure.text, failure.status, self.note)
             raise AuthError(
                 f"registry {self._registry} refuses the credentials of"
-                f" {reply.clean(found.username) or 'the identity token'}: {failure.text}",
+                f" {clean(found.username) or 'the identity token'}: {failure.text}",
                 hint=f"correct them in {found.source}",
                 status=failure.status,
             )

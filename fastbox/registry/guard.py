@@ -6,12 +6,10 @@ does not do it: a server that sends one header byte each minute never lets it st
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 from ..errors import FastboxError
 
@@ -193,12 +191,3 @@ class Guard:
             self._changed.notify_all()
         if thread is not None:
             thread.join()
-
-
-@contextlib.contextmanager
-def closing(guard: Guard) -> Iterator[Guard]:
-    """A guard that is closed at the end of the block."""
-    try:
-        yield guard
-    finally:
-        guard.close()

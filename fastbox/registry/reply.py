@@ -7,10 +7,10 @@ import msgspec
 from ..errors import AuthError, RegistryError
 from . import hosts
 from .retry import RETRIED_STATUS, Transient, parse_retry_after
+from .text import clean
 from .transport import Response
 
 MAX_ERROR_BODY = 1024 * 1024
-_MAX_TEXT = 300
 LOGIN_HINT = (
     "there is no 'fastbox login' yet: credentials are read from docker's config.json"
     " (docker login, skopeo login)"
@@ -36,12 +36,6 @@ class Failure(msgspec.Struct, frozen=True):
     status: int
     code: str = ""
     text: str = ""
-
-
-def clean(text: str) -> str:
-    """Foreign text as one harmless line: no control characters, bounded."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_TEXT]).split())
-    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
 
 
 def read(response: Response) -> Failure:

@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import RegistryError
 from .guard import Guard
+from .text import clean
 
 _T = TypeVar("_T")
 
@@ -63,7 +64,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     busy_base: float = 2.0
     cap: float = 60.0
     total: float = 300.0
-    connect: float = 30.0
+    connect: float = 15.0
     stall: float = 60.0
     floor: int = 60 * 1024
     progress: int = 1024 * 1024
@@ -159,7 +160,7 @@ def describe(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     reason = getattr(error, "reason", None)  # of ssl.SSLError, whose errno is no errno
     if isinstance(reason, str):
-        return "TLS: " + reason.replace("_", " ").lower()
+        return clean("TLS: " + reason.replace("_", " ").lower())
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
-    return str(error).strip().rstrip(".") or type(error).__name__
+    return clean(str(error)).rstrip(".") or type(error).__name__

@@ -226,10 +226,21 @@ class Transport:
 @functools.cache
 def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's pools, over connections that the guard can cut."""
+    import http.client
+
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
+    class Strict(http.client.HTTPResponse):
+        def begin(self) -> None:
+            super().begin()
+            lengths = ",".join(self.headers.get_all("Content-Length", []))
+            found = {length.strip() for length in lengths.split(",")} - {""}
+            if len(found) > 1 or not all(n.isascii() and n.isdigit() for n in found):
+                raise http.client.HTTPException("invalid Content-Length")
+
     class Guarded(HTTPConnection):
+        response_class = Strict
         fastbox_wire: Wire | None = None
 
         def _new_conn(self) -> socket.socket:
@@ -337,9 +348,10 @@ def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = Fa
         return Cancelled()
     if exchange.expired:
         return _stalled(url)
-    origin = hosts.origin(url)
+    import http.client
     import ssl
 
+    origin = hosts.origin(url)
     from urllib3 import exceptions as u
 
     causes = list(_causes(error))
@@ -360,6 +372,11 @@ def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = Fa
                 f"cannot reach registry {origin}: connection refused",
                 hint="is a registry running there?",
             )
+    for cause in causes:
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return Transient(RegistryError(f"{origin} closes the connection without an answer"))
+        if isinstance(cause, http.client.HTTPException):
+            return Transient(RegistryError(f"{origin} gives no valid HTTP answer"), fresh=fresh)
     root = next((c for c in causes if isinstance(c, OSError) and c.errno), causes[-1])
     verb = "cannot reach registry" if fresh else "lost the connection to"
     if isinstance(root, (u.HTTPError, ssl.SSLError)) and fresh:

@@ -736,3 +736,73 @@ def test_the_store_works_after_all_that(faulty: FaultyRegistry, puller: Puller) 
         faulty.on("GET", action)
     result = puller("app")
     assert result.status == "downloaded"
+
+
+# ---- framing -------------------------------------------------------------------------------------
+
+
+def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> Callable[[Handler], None]:
+    """A body without length, in chunks."""
+
+    def action(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("Content-Type", OCI_MANIFEST)
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.wfile.write(end)
+        handler.close_connection = not end.endswith(b"0\r\n\r\n")
+
+    return action
+
+
+def test_chunked_bodies(faulty: FaultyRegistry, puller: Puller) -> None:
+    blob = one_layer(faulty)
+    data = faulty.blobs[blob["digest"]]
+    manifest = faulty.manifests["app:latest"][0]
+    faulty.on("manifests/", chunked(manifest[:50], manifest[50:]))
+    faulty.on(blob["digest"], chunked(data[:1], data[1:90_000], data[90_000:]))
+    puller("app")
+    assert len(faulty.requests(blob["digest"])) == 1
+
+
+@pytest.mark.parametrize("end", [b"", b"zzz\r\n", b"ffff\r\nshort", b"-5\r\n"])
+def test_chunks_that_break_off_are_resumed(
+    faulty: FaultyRegistry, puller: Puller, end: bytes
+) -> None:
+    blob = one_layer(faulty)
+    data = faulty.blobs[blob["digest"]]
+    faulty.on(blob["digest"], chunked(data[:40_000], end=end))
+    puller("app")
+    # What came of a chunk that broke off was taken for content, until the digest told.
+    assert len(faulty.requests(blob["digest"])) == (3 if b"short" in end else 2)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/9.9 200 OK\r\n\r\n",
+        b"\x00" * 1000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -7\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello",
+    ],
+)
+def test_heads_that_are_no_http(
+    faulty: FaultyRegistry, puller: Puller, state: State, head: bytes
+) -> None:
+    one_layer(faulty)
+
+    def action(handler: Handler) -> None:
+        handler.wfile.write(head)
+        handler.close_connection = True
+
+    faulty.on("manifests/", action, times=-1)
+    with pytest.raises((RegistryError, ImageError)) as caught:
+        puller("app")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+    assert state() == NOTHING
