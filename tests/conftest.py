@@ -63,20 +63,25 @@ class TestHangs(Exception):
     """A test took longer than TIME_LIMIT."""
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Any:
-    """Interrupt a test that hangs, where it hangs."""
+def _interrupt_what_hangs() -> Iterator[None]:
+    """Interrupt a phase of a test (set-up, call, tear-down) that hangs, where it hangs; and again
+    every few seconds, because what cleans up may hang too."""
 
     def interrupt(number: int, frame: object) -> None:
         raise TestHangs(f"no end after {TIME_LIMIT} seconds")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.alarm(TIME_LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT, 10)
     try:
         return (yield)
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
+pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
