@@ -113,11 +113,10 @@ HEAVY = (
 
 
 def modules(*words: str) -> set[str]:
-    """What a command imports beyond a bare interpreter."""
-    script = SCRIPT.replace(
+    """What a command imports beyond the libraries that it cannot do without."""
+    script = "import sys, click, msgspec, orjson\nbefore = set(sys.modules)\n" + SCRIPT.replace(
         "sys.exit(main(sys.argv[1:], engine=fake))",
-        "before = set(sys.modules)\nmain(sys.argv[1:], engine=fake)\n"
-        "print(*sorted(sys.modules), file=sys.stderr)",
+        "main(sys.argv[1:], engine=fake)\nprint(*set(sys.modules) - before, file=sys.stderr)",
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *words],
