@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fastbox.container import logs
 from fastbox.container.logs import LogLine, parse_line, parse_time, read_logs
@@ -290,3 +293,39 @@ def test_closing_a_follower_leaves_no_descriptor(log: Log) -> None:
     assert follower.next() == "a"
     follower.lines.close()  # type: ignore[attr-defined]
     assert descriptors() == before
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    pieces=st.lists(
+        st.tuples(st.integers(0, 300), st.booleans(), st.booleans(), st.booleans()), max_size=40
+    ),
+    wanted=st.integers(0, 45),
+    block=st.sampled_from([2, 7, 64, 4096]),
+)
+def test_the_tail_is_the_end_of_the_whole(
+    base: str, pieces: list[tuple[int, bool, bool, bool]], wanted: int, block: int
+) -> None:
+    """Whatever the lines, their pieces, rotations and the reader's block size."""
+    log = Log(tempfile.mkdtemp(dir=base))
+    lines: list[list[str]] = []
+    begun = False
+    for number, (length, partial, rotate, damage) in enumerate(pieces):
+        text = f"{number}:" + "x" * length
+        log.line(text, tag="P" if partial else "F")
+        lines = [*lines[:-1], [*lines[-1], text]] if begun else [*lines, [text]]
+        begun = partial
+        if damage:
+            log.raw(b"damage\n")
+        if rotate:
+            log.rotate(keep=50)
+    expected = [piece for line in lines[max(len(lines) - wanted, 0) :] for piece in line]
+    before, logs.BLOCK = logs.BLOCK, block
+    try:
+        assert log.texts(tail=wanted) == expected
+    finally:
+        logs.BLOCK = before
