@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from .._core import launch as core
 from ..errors import Conflict, InvalidArgument, NotRunning
 from . import capabilities, launch, process
 from .flatten import NAMESPACES, Plan, finish
-from .plan import PlanBuilder
+from .plan import Filter, PlanBuilder
 from .record import Container, Status
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def run(
         status: int = core.wait_helper(pid)
         if len(record) == _ERROR.size:
             error = core.StepError(*_ERROR.unpack(record))
-            if not process.is_alive(state.pid, state.pid_starttime):
+            dying = error.step == core.STEP_SETNS and error.errno == errno.ESRCH
+            if dying or not process.is_alive(state.pid, state.pid_starttime):
                 raise NotRunning(f"container {container.id} is not running") from error
             user = container.record.user if request.user is None else request.user
             raise launch.describe(
@@ -118,7 +120,7 @@ def _procs(cgroup: Cgroup) -> list[bytes]:
 
 
 def make_plan(
-    container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: bytes
+    container: Container, request: ExecRequest, spec: dict[str, Any], seccomp: Filter | None
 ) -> Plan:
     """The launch plan of a process that joins the container.
 
@@ -134,7 +136,7 @@ def make_plan(
     if request.privileged:
         caps = capabilities.resolve(privileged=True)
         process_spec["capabilities"] = {"bounding": caps, "effective": caps, "permitted": caps}
-        seccomp = b""
+        seccomp = None
     kinds = [entry["type"] for entry in spec["linux"]["namespaces"]]
     builder = PlanBuilder()
     if spec["process"].get("oomScoreAdj") is not None:

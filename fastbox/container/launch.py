@@ -15,6 +15,7 @@ from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from . import init_layer
 from .flatten import CgroupView, Overlay, Plan, flatten
+from .plan import Filter
 from .record import ContainerRecord
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def make_plan(
     record: ContainerRecord,
     overlay: Overlay,
     cgroup: Cgroup,
-    seccomp: bytes,
+    seccomp: Filter | None,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``."""
     view = CgroupView(
@@ -229,6 +230,7 @@ def start(
     plan: Plan,
     cgroup: Cgroup,
     *,
+    directory: int,
     run: int,
     cleanup: list[str],
     streams: Streams | None,
@@ -236,6 +238,8 @@ def start(
     """Launch init and monitor; returns when both run.
 
     Args:
+        directory: the container's, locked. The monitor shares the lock until its state stands, so
+            that nobody starts or removes the container should this process be killed meanwhile.
         run: number of this start.
         streams: an attached client's, or None when detached.
 
@@ -269,7 +273,7 @@ def start(
             fds = [
                 out_read,
                 err_read,
-                own(os.open(store.directory(record.id), flags)),
+                directory,
                 own(os.open(store.runtime_directory(record.id), flags)),
                 ready_write,
                 status_write,

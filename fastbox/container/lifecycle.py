@@ -15,8 +15,9 @@ from ..errors import Conflict, FastboxError, LaunchError, NotFound, NotRunning, 
 from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
 from .cgroups import Cgroup
+from .plan import Filter
 from .record import Container, ContainerRecord
-from .store import storing
+from .store import LOST_EXIT_CODE, storing
 
 if TYPE_CHECKING:
     from ..volume.store import VolumeStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT = 10
 KILL_TIMEOUT = 10.0
+START_RACES = 5  # how often `rm -f` kills what others start
 
 
 class _ExitRecord(msgspec.Struct):
@@ -54,19 +56,19 @@ class Lifecycle:
         Raises:
             FastboxError
         """
-        with self.store.locked(container_id):
+        with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self.store.state(record).status.is_up:
                 return
-            self._launch(record, None)
+            self._launch(record, directory, None)
 
     def run_attached(self, container_id: str, streams: launch.Streams) -> int:
         """Start with a client's streams and wait; the exit status. Removes an auto_remove one."""
-        with self.store.locked(container_id):
+        with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self.store.state(record).status.is_up:
                 raise Conflict(f"container {container_id} is already running")
-            started = self._launch(record, streams)
+            started = self._launch(record, directory, streams)
         try:
             status = self._read_status(started.status_fd)
         finally:
@@ -107,12 +109,14 @@ class Lifecycle:
                 hint="remove the container and create it again",
             ) from error
 
-    def _launch(self, record: ContainerRecord, streams: launch.Streams | None) -> launch.Started:
+    def _launch(
+        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
+    ) -> launch.Started:
         with storing(f"starting container {record.name}"):
-            return self._launch_now(record, streams)
+            return self._launch_now(record, directory, streams)
 
     def _launch_now(
-        self, record: ContainerRecord, streams: launch.Streams | None
+        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
         os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
         cgroup = self._make_cgroup(record)
@@ -125,6 +129,7 @@ class Lifecycle:
                 record,
                 plan,
                 cgroup,
+                directory=directory,
                 run=self.store.last_run(record.id) + 1,
                 cleanup=launch.cleanup_command(self.root, self.store.runtime, record.id),
                 streams=streams,
@@ -138,10 +143,13 @@ class Lifecycle:
             raise
         return started
 
-    def seccomp_of(self, config: dict[str, Any]) -> bytes:
+    def seccomp_of(self, config: dict[str, Any]) -> Filter | None:
         """The compiled filter of a runtime configuration, cached below the runtime directory."""
         section = config["linux"].get("seccomp")
-        return seccomp.compile(section, f"{self.store.runtime}/cache/seccomp") if section else b""
+        if not section:
+            return None
+        program = seccomp.compile(section, f"{self.store.runtime}/cache/seccomp")
+        return Filter(program, seccomp.filter_flags(section))
 
     def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
         nodes = spec.asked_devices(record)
@@ -206,35 +214,44 @@ class Lifecycle:
             self._wait_recorded(container.record, KILL_TIMEOUT)
 
     def _wait_recorded(self, record: ContainerRecord, timeout: float) -> None:
-        """Until the exit record stands (or its monitor has removed the container): a moment after
-        init's end."""
+        """Until the exit record stands, a moment after init's end; of an auto_remove container,
+        until its monitor has removed it: then its name is free when the user goes on."""
         deadline = time.monotonic() + timeout
         delay = 0.0001
         while time.monotonic() < deadline:
             try:
                 if not os.path.isdir(self.store.directory(record.id)):
                     return
-                if not self.store.state(record).status.is_up:
+                if not self.store.state(record).status.is_up and not self._is_going(record):
                     return
             except FastboxError:
                 return
             time.sleep(delay)
             delay = min(delay * 2, 0.02)
 
+    def _is_going(self, record: ContainerRecord) -> bool:
+        """Whether its monitor, or the command that it became, is yet to remove the container."""
+        return record.config.auto_remove and process.is_alive(*self.store.monitor(record.id))
+
     def wait(self, container_id: str) -> int:
         """Block until the container is not running; its exit status."""
+        was_up = False
         try:
             with self.store.exit_code_kept(container_id) as exit_code:
                 with contextlib.suppress(NotFound):
                     container = self.store.load(container_id)
                     state = container.state
-                    if state.status.is_up:
+                    was_up = state.status.is_up
+                    if was_up:
                         process.wait_gone(state.pid, state.pid_starttime, None)
                         self._wait_recorded(container.record, KILL_TIMEOUT)
                     state = self.store.state(self.store.load_record(container_id))
                     if os.path.isdir(container.directory):
                         return state.exit_code
-                return exit_code() or 0  # its monitor has removed it
+                code = exit_code()  # its monitor has removed it
+                if code is None:
+                    return LOST_EXIT_CODE if was_up else 0
+                return code
         except FileNotFoundError as error:
             raise NotFound(f"No such container: {container_id}") from error
 
@@ -255,16 +272,25 @@ class Lifecycle:
             process.wait_gone(*self.store.init(container_id), KILL_TIMEOUT)
             self.store.discard(container_id, None)
             return
-        if container.state.status.is_up:
-            if not force:
-                raise Conflict(
-                    f'cannot remove container "{container.name}": container is running: stop the '
-                    "container before removing or force remove"
-                )
-            self.mark_stopped(container.id)
-            self._kill_all(container)
-            self._wait_recorded(container.record, KILL_TIMEOUT)
-        self._remove_ended(container.record, volumes=volumes or container.record.config.auto_remove)
+        record = container.record
+        volumes = volumes or record.config.auto_remove
+        for attempt in range(START_RACES):
+            try:
+                if container.state.status.is_up and force:
+                    self.mark_stopped(container.id)
+                    self._kill_all(container)
+                    self._wait_recorded(record, KILL_TIMEOUT)
+                self._remove_ended(record, volumes=volumes)
+                return
+            except NotFound:
+                if not record.config.auto_remove:
+                    raise
+                return  # its monitor was quicker
+            except Conflict:
+                # Somebody started it meanwhile; it may even be a process that is dead by now.
+                if not force or attempt + 1 == START_RACES:
+                    raise
+                container = self.store.load(container_id)
 
     def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
         with self.store.locked(record.id):

@@ -126,15 +126,15 @@ class ContainerStore:
         return f"{self.runtime}/{container_id}"
 
     @contextlib.contextmanager
-    def locked(self, container_id: str) -> Iterator[None]:
-        """Hold the container's lock.
+    def locked(self, container_id: str) -> Iterator[int]:
+        """Hold the container's lock; gives the locked descriptor of its directory.
 
         Raises:
             NotFound: it was removed meanwhile.
         """
         try:
-            with lock(self.directory(container_id)):
-                yield
+            with lock(self.directory(container_id)) as directory:
+                yield directory
         except FileNotFoundError as error:
             if error.filename == self.directory(container_id):
                 raise NotFound(f"No such container: {container_id}") from error
@@ -349,6 +349,8 @@ class ContainerStore:
                         return None
                     try:
                         return _exit_decoder.decode(os.read(fd, 65536)).exit_code
+                    except msgspec.DecodeError:
+                        return None
                     finally:
                         os.close(fd)
 
@@ -409,10 +411,16 @@ class ContainerStore:
         remove_tree(f"{self.trash}/{entry}")
 
     def _empty_trash(self) -> None:
-        """Delete what nobody is deleting: whoever does has the directory locked."""
-        for entry in os.listdir(self.trash):
+        """Delete the containers that nobody is deleting: whoever does has the directory locked."""
+        for entry in filter(names.is_id, os.listdir(self.trash)):
             with contextlib.suppress(OSError), lock(f"{self.trash}/{entry}", blocking=False):
+                self._free_names()
                 self._delete(entry)
+
+    def _free_names(self) -> None:
+        """Free the names of containers that are gone."""
+        for name in os.listdir(self.names):
+            self.id_of_name(name)
 
     def sweep(self) -> None:
         """Remove what a killed process left behind: trash, containers never finished, names
@@ -427,5 +435,4 @@ class ContainerStore:
                         self.discard(container_id, None)
             except OSError:
                 continue
-        for name in os.listdir(self.names):
-            self.id_of_name(name)
+        self._free_names()

@@ -263,8 +263,8 @@ static void delete_container(char **argv, const char *trash) {
   }
   /* The trash last: what it holds tells a sweep what else there may be. */
   snprintf(path, sizeof path, "%s/%s", argv[ARG_RUNTIME], argv[ARG_ID]);
-  fb_remove_tree(AT_FDCWD, path);
-  fb_remove_tree(AT_FDCWD, trash);
+  fb_remove_path(path);
+  fb_remove_path(trash);
 }
 
 static void run_command(char **argv, char **envp) {
@@ -308,6 +308,7 @@ int monitor_main(int argc, char **argv, char **envp) {
     waitid(P_PIDFD, FB_FD_PIDFD, &info, WEXITED);
     ready = (char)lost;
   }
+  if (!lost) flock(FB_FD_DIR, LOCK_UN); /* the starter's lock, see container/launch.start */
   if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
   close(FB_FD_READY);
   if (lost) return 1;
