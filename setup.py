@@ -26,7 +26,11 @@ ONLY = os.environ.get("FASTBOX_EXT", "")
 # "sources" are patterns of further C files, below fastbox/_core.
 # "static" libraries are linked as archives where the archive is installed.
 NEEDS: dict[str, dict[str, list[str]]] = {
-    "tar": {"static": ["isal"], "libraries": ["zstd", "crypto", "pthread"]},
+    "tar": {
+        "sources": ["tree/remove.c"],
+        "static": ["isal"],
+        "libraries": ["zstd", "crypto", "pthread"],
+    },
 }
 
 # Native programs, one static binary each: name -> patterns of C files below fastbox/_core.

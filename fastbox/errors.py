@@ -77,9 +77,7 @@ class RegistryError(FastboxError):
         status: HTTP status, or None when there was no answer.
     """
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, status: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
 

@@ -49,7 +49,6 @@ cdef extern from "tar/tar.h" nogil:
     int64_t fb_tar_progress(const fb_job *job)
     void fb_tar_cancel(fb_job *job)
     int fb_tar_finish(fb_job *job, fb_tar_result *result, fb_tar_error *error)
-    int fb_remove_tree(int dir, const char *name)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -283,25 +282,3 @@ cdef str _printable(const char *entry):
     if not text.isprintable():
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= 256 else text[:120] + "..." + text[-120:]
-
-
-def remove_tree(path, *, dir_fd=None):
-    cdef bytes directory, name
-    cdef int parent, status, err
-    cdef const char *c_name
-    directory, name = os.path.split(os.fsencode(path).rstrip(b"/"))
-    if name in (b"", b".", b".."):
-        raise ValueError(f"not the name of a tree: {path!r}")
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    parent = os.open(directory or b".", flags, dir_fd=dir_fd)
-    c_name = name
-    try:
-        with nogil:
-            status = fb_remove_tree(parent, c_name)
-            err = errno
-    finally:
-        os.close(parent)
-    if status < 0:
-        from fastbox.errors import StoreError
-        cause = OSError(err, os.strerror(err), path)
-        raise StoreError(f"cannot remove {os.fsdecode(path)}: {cause.strerror}") from cause

@@ -7,21 +7,27 @@ from libc.errno cimport errno
 
 
 cdef extern from "tree/remove.h" nogil:
-    int fb_remove_tree(int parent, const char *name)
+    int fb_remove_tree(int dir, const char *name)
 
 
-def remove_tree(path):
-    """Delete ``path`` and all below it, never following a symlink, however deep it is.
-
-    A missing path is fine.
-
-    Raises:
-        OSError: something could not be deleted.
-    """
-    cdef bytes name = os.fsencode(path)
-    cdef const char *text = name
-    cdef int result
-    with nogil:
-        result = fb_remove_tree(-100, text)  # AT_FDCWD
-    if result < 0:
-        raise OSError(errno, os.strerror(errno), os.fsdecode(name))
+def remove_tree(path, *, dir_fd=None):
+    cdef bytes directory, name
+    cdef int parent, status, err
+    cdef const char *c_name
+    directory, name = os.path.split(os.fsencode(path).rstrip(b"/"))
+    if name in (b"", b".", b".."):
+        raise ValueError(f"not the name of a tree: {path!r}")
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        parent = os.open(directory or b".", flags, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    c_name = name
+    try:
+        with nogil:
+            status = fb_remove_tree(parent, c_name)
+            err = errno
+    finally:
+        os.close(parent)
+    if status < 0:
+        raise OSError(err, os.strerror(err), os.fsdecode(path))

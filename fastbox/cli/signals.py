@@ -22,7 +22,8 @@ class Forwarding:
     The third SIGINT or SIGTERM ends the client, and leaves the container running.
 
     Args:
-        enabled: False leaves the signals alone (``--sig-proxy=false``).
+        enabled: False (``--sig-proxy=false``): an interrupt ends the client at once and leaves
+            the container to its monitor; other signals do what they always do.
     """
 
     def __init__(self, engine: Any, container: str, *, enabled: bool = True) -> None:
@@ -33,12 +34,12 @@ class Forwarding:
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Forwarding:
-        if self.enabled:
-            for name in FORWARDED:
-                number = getattr(signal, name)
-                # nohup and "&" in a script ask for signals to be ignored: that stays.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self.previous[number] = signal.signal(number, self._forward)
+        handler = self._forward if self.enabled else _leave
+        for name in FORWARDED if self.enabled else ("SIGINT",):
+            number = getattr(signal, name)
+            # nohup and "&" in a script ask for signals to be ignored: that stays.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self.previous[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,3 +57,8 @@ class Forwarding:
         except FastboxError:
             # Not running yet, or not any more: its end is reported by whoever waits for it.
             return
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Without unwinding: what the engine does when its caller is interrupted is not wanted here."""
+    os._exit(128 + number)

@@ -11,7 +11,7 @@ import msgspec
 from .._core import launch as core
 from ..errors import InvalidArgument, Unsupported
 from . import capabilities, rlimits, users
-from .plan import PlanBuilder
+from .plan import Filter, PlanBuilder
 
 NAMESPACES = {
     "mount": 0x00020000,
@@ -73,7 +73,7 @@ def flatten(
     overlay: Overlay,
     cgroup: CgroupView,
     *,
-    seccomp: bytes,
+    seccomp: Filter | None,
     group_add: list[str],
     init: bool,
 ) -> Plan:
@@ -129,7 +129,7 @@ def finish(
     user: str,
     group_add: list[str],
     namespaces: int,
-    seccomp: bytes,
+    seccomp: Filter | None,
     flags: int,
     launcher: list[str],
 ) -> bytes:

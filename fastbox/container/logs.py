@@ -8,10 +8,12 @@ in between shows as the same inode twice and never as a gap.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import IO
 
 import msgspec
+
+from ..errors import StoreError
 
 BLOCK = 64 * 1024
 # Longer pieces than the monitor writes; a damaged file is cut there instead of filling memory.
@@ -95,15 +97,12 @@ def read_logs(
         is_running: only asked when following.
 
     Raises:
-        OSError: a file could not be read.
+        StoreError: a file could not be read.
     """
     first = _nanoseconds(since)
     last = _nanoseconds(until)
-    reader = _Reader(path)
+    lines = _read(path, tail, follow, is_running or _never, _deadline(until))
     try:
-        lines = reader.all(tail)
-        if follow:
-            lines = _chain(lines, reader.follow(is_running or _never, _deadline(until)))
         for line in lines:
             if first is not None or last is not None:
                 time = line.time_ns
@@ -113,7 +112,28 @@ def read_logs(
                     return
             yield line
     finally:
-        reader.close()
+        lines.close()
+
+
+def _read(
+    path: str,
+    tail: int | None,
+    follow: bool,
+    is_running: Callable[[], bool],
+    over: Callable[[], bool],
+) -> Generator[LogLine, None, None]:
+    reader = None
+    try:
+        reader = _Reader(path)
+        yield from reader.all(tail)
+        if follow:
+            yield from reader.follow(is_running, over)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(f"reading the log {path} failed: {reason}") from error
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 def _nanoseconds(seconds: float | None) -> int | None:
@@ -128,11 +148,6 @@ def _deadline(until: float | None) -> Callable[[], bool]:
 
 def _never() -> bool:
     return False
-
-
-def _chain(first: Iterator[LogLine], second: Iterator[LogLine]) -> Iterator[LogLine]:
-    yield from first
-    yield from second
 
 
 class _Reader:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+import msgspec
+
 from .._core import launch
 
-_HEADER = struct.Struct("=20I6Q")
+_HEADER = struct.Struct("=22I6Q")
 _OP = struct.Struct("=HH5I3Q")
 _PAIR = struct.Struct("=II")
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """A seccomp filter: an array of ``struct sock_filter``, and the flags of seccomp(2)."""
+
+    program: bytes
+    flags: int = 0
 
 
 class PlanBuilder:
@@ -74,14 +83,13 @@ class PlanBuilder:
         flags: int = 0,
         umask: int = 0o022,
         namespaces: int = 0,
-        seccomp: bytes = b"",
+        seccomp: Filter | None = None,
         capabilities: Sequence[int] = (0, 0, 0, 0, 0),
     ) -> bytes:
         """The plan.
 
         Args:
             groups: supplementary (gid, "") or (None, name).
-            seccomp: array of ``struct sock_filter``.
             capabilities: masks: bounding, effective, permitted, inheritable, ambient.
         """
         argv_offsets = [self._string(word) for word in argv]
@@ -93,9 +101,10 @@ class PlanBuilder:
             (self._string(name) if name else 0, number or 0) for number, name in groups
         ]
 
+        program = seccomp.program if seccomp is not None else b""
         ops_at = _HEADER.size
         seccomp_at = ops_at + len(self._ops) * _OP.size
-        argv_at = seccomp_at + len(seccomp)
+        argv_at = seccomp_at + len(program)
         env_at = argv_at + 4 * len(argv_offsets)
         groups_at = env_at + 4 * len(env_offsets)
         strings_at = groups_at + _PAIR.size * len(group_entries)
@@ -125,7 +134,9 @@ class PlanBuilder:
             umask,
             self.slots,
             seccomp_at,
-            len(seccomp) // 8,
+            len(program) // 8,
+            seccomp.flags if seccomp is not None else 0,
+            0,
             namespaces,
             *capabilities,
         )
@@ -134,7 +145,7 @@ class PlanBuilder:
             parts.append(
                 _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, y, z)
             )
-        parts.append(seccomp)
+        parts.append(program)
         parts.append(struct.pack(f"={len(argv_offsets)}I", *map(place, argv_offsets)))
         parts.append(struct.pack(f"={len(env_offsets)}I", *map(place, env_offsets)))
         parts += [_PAIR.pack(place(name), number) for name, number in group_entries]

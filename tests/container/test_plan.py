@@ -1,4 +1,4 @@
-"""The launch plan: what the builder makes, the executor's check takes; damaged plans are refused."""
+"""The launch plan: what the builder makes, the executor takes; damaged plans are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastbox._core import launch
 from fastbox.container.launch import sealed_helper
-from fastbox.container.plan import PlanBuilder
+from fastbox.container.plan import Filter, PlanBuilder
 
 
 def plan(**extra: object) -> bytes:
@@ -23,7 +23,7 @@ def plan(**extra: object) -> bytes:
         env=["A=b", "PATH=/bin"],
         cwd="/",
         groups=[(5, ""), (None, "wheel")],
-        seccomp=b"\6\0\0\0\0\0\xff\x7f",
+        seccomp=Filter(b"\6\0\0\0\0\0\xff\x7f", 4),
         **extra,  # type: ignore[arg-type]
     )
 

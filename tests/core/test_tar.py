@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastbox._core import tar
+from fastbox._core.tree import remove_tree
 from fastbox.errors import ArchiveError
 from tests.core.tar_archives import Tar, Unpack, capability, header, padded, pax_record, read
 
@@ -222,7 +222,7 @@ def test_name_of_4095_bytes(unpack: Unpack, dest: str) -> None:
         fd = below
     assert os.stat(name.split("/")[-1], dir_fd=fd).st_size == 4
     os.close(fd)
-    tar.remove_tree(dest)
+    remove_tree(dest)
 
 
 def test_gnu_name_outranks_pax_and_pax_outranks_the_header(unpack: Unpack, dest: str) -> None:
@@ -556,47 +556,3 @@ def test_sparse_without_data(unpack: Unpack, dest: str) -> None:
 
 
 # ---- removing --------------------------------------------------------------------------------
-
-
-def test_remove_tree(tmp_path: object) -> None:
-    base = str(tmp_path)
-    os.makedirs(f"{base}/t/a/b")
-    os.mkdir(f"{base}/keep")
-    with open(f"{base}/keep/f", "w"):
-        pass
-    os.symlink("../../keep", f"{base}/t/a/l")
-    for i in range(500):
-        os.mkdir(f"{base}/t/{i}")
-        with open(f"{base}/t/{i}/f", "w"):
-            pass
-    tar.remove_tree(f"{base}/t/")
-    tar.remove_tree(f"{base}/t")
-    assert os.listdir(base) == ["keep"] and os.listdir(f"{base}/keep") == ["f"]
-    os.symlink("keep", f"{base}/l")
-    tar.remove_tree(os.fsencode(base) + b"/l")
-    assert os.listdir(base) == ["keep"]
-
-
-@pytest.mark.parametrize("depth", [31, 32, 33, 65, 5000])
-def test_remove_deep_tree(tmp_path: object, depth: int) -> None:
-    base = os.open(str(tmp_path), os.O_RDONLY)
-    os.mkdir("deep", dir_fd=base)
-    fd = os.open("deep", os.O_RDONLY, dir_fd=base)
-    for i in range(3):  # names that moving deep directories up would like to have
-        os.close(os.open(f".fastbox-removed-{i}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=fd)
-        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
-    tar.remove_tree("deep", dir_fd=base)
-    os.close(base)
-    assert os.listdir(str(tmp_path)) == []
-
-
-@pytest.mark.parametrize("path", [".", "..", "a/..", "/", ""])
-def test_remove_tree_wants_a_name(path: str) -> None:
-    with pytest.raises(ValueError, match="not the name of a tree"):
-        tar.remove_tree(path)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastbox._core import tar
+from fastbox._core.tree import remove_tree
 from fastbox.errors import FastboxError
 from tests.core.tar_archives import Tar, extract, tree
 from tests.core.tar_mutants import mutant
@@ -44,7 +44,7 @@ def outcome(data: bytes, dest: str, openat2: bool) -> tuple[object, object]:
         error = str(e)
     # Directories whose time the archive did not set have the present one.
     found = tree(dest, times=False)
-    tar.remove_tree(dest)
+    remove_tree(dest)
     return error, found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastbox._core import tar
+from fastbox._core.tree import remove_tree
 from tests.core.tar_archives import capability, tree
 
 GNU = ["tar", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
@@ -43,7 +44,7 @@ def original(debian_tar: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     os.setxattr(os.path.join(extra, "shared"), "user.dir", b"d")
     os.chmod(os.path.join(extra, "shared"), 0o3777)
     yield path
-    tar.remove_tree(path)
+    remove_tree(path)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_what_gnu_tar_packs(
         assert tree(dest) == tree(reference)
     holes = os.stat(os.path.join(dest, "opt/extra/sparse"))
     assert holes.st_size == 50_000_000 and holes.st_blocks * 512 < 2_000_000
-    tar.remove_tree(reference)
-    tar.remove_tree(dest)
+    remove_tree(reference)
+    remove_tree(dest)
     assert os.listdir(base) == []
 
 
@@ -92,4 +93,4 @@ def test_sums(debian_tar: str, dest: str) -> None:
     assert got.digest == "sha256:" + want.stdout.split()[0]
     assert got.size == os.path.getsize(debian_tar)
     assert got.entries == len(tree(dest))
-    tar.remove_tree(dest)
+    remove_tree(dest)

@@ -13,10 +13,6 @@
 #include "sys.h"
 #include "users.h"
 
-#ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW
-#define SECCOMP_FILTER_FLAG_SPEC_ALLOW 4
-#endif
-
 void fb_report(int fd, const struct fb_error *error) {
   if (fd >= 0) {
     ssize_t ignored = write(fd, error, sizeof *error);
@@ -136,8 +132,7 @@ static int load_seccomp(const struct fb_plan *plan, struct fb_error *error) {
       (unsigned short)plan->seccomp_count,
       (struct sock_filter *)((uintptr_t)plan + plan->seccomp),
   };
-  /* SPEC_ALLOW: without it every filtered process runs without speculative store bypass. */
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) < 0)
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, plan->seccomp_flags, &program) < 0)
     return fail(error, FB_STEP_SECCOMP, 1);
   return 0;
 }

@@ -102,6 +102,7 @@ struct fb_plan {
   uint32_t umask;
   uint32_t nslots;
   uint32_t seccomp, seccomp_count; /* struct sock_filter[] */
+  uint32_t seccomp_flags, reserved;
   uint64_t namespaces;             /* CLONE_NEW* of the clone, or of setns */
   uint64_t cap_bounding, cap_effective, cap_permitted, cap_inheritable, cap_ambient;
 };

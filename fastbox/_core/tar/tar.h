@@ -79,8 +79,4 @@ void fb_tar_cancel(struct fb_job *job);
 /* Join the threads and free the job. Returns 0 with the result, or -1 with the error. */
 int fb_tar_finish(struct fb_job *job, struct fb_tar_result *result, struct fb_tar_error *error);
 
-/* Remove what dir/name is, with everything below it, however deep; without following links, in
- * constant memory. Returns 0 or -1 with errno. */
-int fb_remove_tree(int dir, const char *name);
-
 #endif

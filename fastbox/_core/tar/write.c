@@ -1,3 +1,4 @@
+#include "../tree/remove.h"
 #include "write.h"
 
 #include <errno.h>

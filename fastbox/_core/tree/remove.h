@@ -2,8 +2,10 @@
 #ifndef FASTBOX_TREE_REMOVE_H
 #define FASTBOX_TREE_REMOVE_H
 
-/* Delete `name` below the directory `parent` and all in it, never following a symlink. Iterative:
- * depth costs neither stack nor descriptors. A missing name is fine. 0, or -1 with errno. */
-int fb_remove_tree(int parent, const char *name);
+/* Remove what dir/name (one component) is, with everything below it, however deep; without following
+ * links, in constant memory. A missing name is fine. Returns 0 or -1 with errno. */
+int fb_remove_tree(int dir, const char *name);
+/* The same for an absolute path. */
+int fb_remove_path(const char *path);
 
 #endif
