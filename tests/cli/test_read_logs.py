@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastbox.container import logs
 from fastbox.container.logs import LogLine, parse_line, parse_time, read_logs
+from fastbox.errors import StoreError
 
 
 class Log:
@@ -279,6 +280,13 @@ def test_reading_while_the_writer_rotates_loses_and_repeats_nothing(log: Log) ->
         assert [int(line.data) for line in found] == list(range(total))
     finally:
         writer.join()
+
+
+def test_a_file_that_cannot_be_read(log: Log) -> None:
+    os.mkdir(log.path)
+    for options in ({}, {"tail": 3}, {"follow": True}):
+        with pytest.raises(StoreError, match=r"^reading the log .*container\.log failed: is a dir"):
+            log.texts(**options)
 
 
 def test_closing_a_follower_leaves_no_descriptor(log: Log) -> None:
