@@ -17,8 +17,7 @@ def launches(house: House, rounds: int) -> dict[str, Times]:
     def library() -> None:
         """With --rm, which is what the peers' run of a bundle amounts to: nothing outlives it."""
         container = house.engine.create(house.ephemeral)
-        house.engine.start(container.id)
-        assert house.engine.wait(container.id) == 0
+        assert house.engine.run_attached(container.id) == 0
 
     def kept() -> None:
         """Without: its writable layer is made to survive a power loss, then removed by a call."""

@@ -299,9 +299,15 @@ class Engine:
         Raises:
             NotFound, LaunchError
         """
-        container_id = self._containers.resolve(container)
-        self._lifecycle.start(container_id)
-        return self._containers.load(container_id)
+        box = self.container(container)
+        self._lifecycle.start(box.id)
+        try:
+            return self._containers.load(box.id)
+        except NotFound:  # --rm, and it has ended already
+            from .container.record import ContainerState, Status
+
+            box.state = ContainerState(status=Status.EXITED, run=box.state.run + 1)
+            return box
 
     def run_attached(
         self,

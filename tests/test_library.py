@@ -207,3 +207,11 @@ def test_public_names() -> None:
     code = "import fastbox, sys; print(len([m for m in sys.modules if m.startswith('fastbox')]))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "1"
+
+
+def test_a_removed_container_was_started(engine: Engine, busybox_image: str) -> None:
+    """--rm, detached, and over before anybody looks: start says so instead of failing."""
+    for _ in range(20):
+        config = ContainerConfig(image=busybox_image, command=["true"], auto_remove=True)
+        box = engine.start(engine.create(config).id)
+        assert box.state.status in (Status.RUNNING, Status.EXITED)
