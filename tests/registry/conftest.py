@@ -27,10 +27,8 @@ QUICK = Policy(base=0.001, busy_base=0.001, cap=0.01)
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(base: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def clean_environment(base: str, home: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A home of the test's own; no proxies, no credentials of whoever runs the tests."""
-    home = os.path.join(base, "home")
-    os.mkdir(home)
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("XDG_RUNTIME_DIR", os.path.join(base, "runtime"))
     for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME"):

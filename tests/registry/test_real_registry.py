@@ -14,6 +14,7 @@ from fastbox.errors import AuthError, ImageError, NotFound
 from fastbox.image.progress import ProgressEvent
 from fastbox.image.pull import pull
 from fastbox.image.store import ImageStore
+from tests.support.command import Command
 from tests.support.registry import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
@@ -255,3 +256,33 @@ def test_a_partial_download_is_completed_by_range(registry: Registry, store: Ima
     assert store.layer_dir(digest_of(content)) is not None
     sizes = [line for line in registry.log().splitlines() if f"real/resume/blobs/{blob}" in line]
     assert any(" 206 " in line or "status=206" in line for line in sizes)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_prints_dockers_lines(registry: Registry, cli: Command) -> None:
+    described = registry.push("real/cli:1", [layer("a"), layer("b")])
+    reference = f"{registry.host}/real/cli:1"
+    lines = cli.ok("pull", reference).splitlines()
+    assert lines[0] == "1: Pulling from real/cli"
+    ids = {blob["digest"][7:19] for blob in described["manifest"]["layers"]}
+    for blob_id in ids:
+        mine = [line.partition(": ")[2] for line in lines if line.startswith(blob_id)]
+        assert mine[0] == "Pulling fs layer"
+        assert mine[-2:] == ["Download complete", "Pull complete"]
+    assert lines[-3:] == [
+        f"Digest: {described['digest']}",
+        f"Status: Downloaded newer image for {reference}",
+        reference,
+    ]
+    again = cli.ok("pull", reference).splitlines()
+    assert again[-2:] == [f"Status: Image is up to date for {reference}", reference]
+    assert cli.ok("pull", "-q", reference) == reference
+
+
+def test_the_command_fails_with_one_line(registry: Registry, cli: Command) -> None:
+    reference = f"{registry.host}/real/absent:1"
+    assert cli.fails(1, "pull", reference).splitlines()[0] == (
+        f"Error: manifest for {reference} not found: manifest unknown: manifest unknown"
+    )
