@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .store import ContainerStore
 
 MAX_GROUPS = 1024  # as the launch plan has it
+SWEEP_RACES = 50
 
 
 def timestamp() -> str:
@@ -61,9 +63,7 @@ def create(
     with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
         undo.callback(store.discard, container_id, None)
-        _make(directory)
-        # Held until it exists: a sweep by another process leaves it alone.
-        with lock(directory):
+        with _made_and_locked(directory):
             name = store.reserve_name(config.name, container_id)
             undo.callback(store.release_name, name, container_id)
             image_config = image.config.get("config") or {}
@@ -109,6 +109,22 @@ def _check_record(record: ContainerRecord) -> None:
     spec.check_supported(record)
     process.signal_number(record.stop_signal)
     cgroups.validate(cgroups.Resources.from_config(record.config), cgroups.detect())
+
+
+@contextlib.contextmanager
+def _made_and_locked(directory: str) -> Iterator[None]:
+    """Make the directory; its lock, held until the container exists, keeps sweeps by other
+    processes away. One that comes between the two takes it for something that was left behind."""
+    with contextlib.ExitStack() as held:
+        for attempt in range(SWEEP_RACES):
+            try:
+                _make(directory)
+                held.enter_context(lock(directory))
+                break
+            except FileNotFoundError:
+                if attempt + 1 == SWEEP_RACES:
+                    raise
+        yield
 
 
 def _make(directory: str) -> None:

@@ -433,6 +433,6 @@ class ContainerStore:
                 with lock(self.directory(container_id), blocking=False):
                     if not os.path.exists(f"{self.directory(container_id)}/container.json"):
                         self.discard(container_id, None)
-            except OSError:
+            except (OSError, StoreError):
                 continue
         self._free_names()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -104,7 +106,7 @@ def test_a_failed_start_is_remembered(engine: Engine, busybox_image: str) -> Non
     ],
     ids=lambda config: next(iter(config)),
 )
-def test_each_step_can_fail(engine: Engine, busybox_image: str, config: dict[str, object]) -> None:
+def test_each_step_can_fail(engine: Engine, busybox_image: str, config: dict[str, Any]) -> None:
     with pytest.raises(FastboxError) as caught:
         run(engine, busybox_image, "true", **config)
     assert "\n" not in str(caught.value) and "step" not in str(caught.value)
@@ -170,6 +172,10 @@ def test_a_name_while_its_holder_goes(engine: Engine, busybox_image: str) -> Non
     assert engine.containers(all=True) == [] and os.listdir(f"{engine.root}/names") == []
 
 
+def _is_empty(directory: str) -> bool:
+    return not os.listdir(directory)
+
+
 def test_many_runs_at_once_leave_nothing(engine: Engine, busybox_image: str) -> None:
     def one(number: int) -> int:
         return run(engine, busybox_image, "sh", "-c", f"echo {number}; exit {number % 7}").code
@@ -179,7 +185,7 @@ def test_many_runs_at_once_leave_nothing(engine: Engine, busybox_image: str) -> 
     assert engine.containers(all=True) == []
     # The monitors delete what nobody waits for.
     for place in ("containers", "names", "trash"):
-        wait_for(lambda place=place: not os.listdir(f"{engine.root}/{place}"), f"empty {place}")
+        wait_for(functools.partial(_is_empty, f"{engine.root}/{place}"), f"empty {place}")
     assert set(os.listdir(engine.runtime_dir)) <= {"cache", "rootfs"}
     assert cgroups(engine) == []
 
@@ -224,7 +230,7 @@ def test_verbs_at_random_from_many_threads(engine: Engine, busybox_image: str) -
 
 
 def test_too_much_is_refused(engine: Engine, busybox_image: str) -> None:
-    for config in (
+    configs: list[dict[str, Any]] = [
         {"mounts": [Mount(type="tmpfs", target=f"/m/{n}") for n in range(10_000)]},
         {"mounts": [Mount(type="bind", source="/" + "x" * 65536, target="/m")]},
         {"mounts": [Mount(type="bind", source="/a\0b", target="/m")]},
@@ -236,8 +242,9 @@ def test_too_much_is_refused(engine: Engine, busybox_image: str) -> None:
         {"env": ["A=b\0c"]},
         {"workdir": "/a\0b"},
         {"user": "a\0b"},
-    ):
-        with pytest.raises((InvalidArgument, FastboxError)) as caught:
+    ]
+    for config in configs:
+        with pytest.raises(FastboxError) as caught:
             run(engine, busybox_image, "true", **config)
         assert "launch plan" not in str(caught.value)
     assert engine.containers(all=True) == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -27,10 +28,8 @@ from tests.support.wait import wait_for
 
 def ended(engine: Engine, box: Container) -> Container:
     """The container once it is not up."""
-    return wait_for(
-        lambda: None if (now := engine.container(box.id)).state.status.is_up else now,
-        "the container's end",
-    )
+    wait_for(lambda: not engine.container(box.id).state.status.is_up, "the container's end")
+    return engine.container(box.id)
 
 
 def log_text(engine: Engine, box: Container) -> bytes:
@@ -42,7 +41,7 @@ def log_text(engine: Engine, box: Container) -> bytes:
 
 @pytest.mark.parametrize("config", [{}, {"init": True}, {"user": "1000"}], ids=str)
 def test_a_killed_monitor_takes_init_with_it(
-    engine: Engine, busybox_image: str, config: dict[str, object]
+    engine: Engine, busybox_image: str, config: dict[str, Any]
 ) -> None:
     box = start(engine, busybox_image, "sh", "-c", "sleep 1000 & sleep 1000", **config)
     os.kill(box.state.monitor_pid, signal.SIGKILL)
@@ -295,8 +294,8 @@ def test_log_and_status_on_a_full_disk(full_store: Engine) -> None:
     kept = [int(text.split()[1]) for text in texts[1:-1]]
     assert kept == sorted(set(kept)) and 0 < len(kept) < 400
     assert all(len(text) == 505 for text in texts[1:-1])
-    with open(f"{box.directory}/exit") as file:
-        assert json.load(file)["log_bytes_dropped"] > 0
+    with open(f"{box.directory}/exit") as record:
+        assert json.load(record)["log_bytes_dropped"] > 0
 
 
 def test_the_status_is_kept_when_the_disk_stays_full(full_store: Engine) -> None:

@@ -1,7 +1,7 @@
 """Who a process in a container is, and what an image or a flag may say about it: capabilities
 (CVE-2022-29162 and its family), users (CVE-2024-40635, CVE-2022-36109), passwd files
-(CVE-2026-47262), injected lines (CVE-2022-4318), environment (CVE-2026-57231), labels (CVE-2026-53488), sysctls
-(CVE-2022-0811), security options."""
+(CVE-2026-47262), injected lines (CVE-2022-4318), environment (CVE-2026-57231), labels
+(CVE-2026-53488), sysctls (CVE-2022-0811), security options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import resource
 import tarfile
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_capability_sets(
     engine: Engine,
     busybox_image: str,
     how: str,
-    config: dict[str, object],
+    config: dict[str, Any],
     effective: int,
     bounding: int,
 ) -> None:
@@ -149,7 +150,7 @@ def test_users_of_an_image(engine: Engine, user: str) -> None:
 def test_users_and_groups(
     engine: Engine,
     busybox_image: str,
-    config: dict[str, object],
+    config: dict[str, Any],
     wanted: tuple[int, int, set[int]],
 ) -> None:
     """The primary group is among the others, and none of the engine's own are."""
@@ -209,14 +210,15 @@ def test_long_lines_are_passed_over(engine: Engine) -> None:
 @pytest.mark.parametrize("bad", ["\n", "\r", "\0", " ", "\t"], ids=repr)
 def test_no_line_is_injected(engine: Engine, busybox_image: str, bad: str) -> None:
     text = f"a{bad}10.0.0.1 evil"
-    for config in (
+    configs: list[dict[str, Any]] = [
         {"hostname": text},
         {"domainname": text},
         {"add_hosts": [f"x:{text}"]},
         {"add_hosts": [f"{text}:10.0.0.1"]},
         {"user": text},
         {"name": text},
-    ):
+    ]
+    for config in configs:
         with pytest.raises(InvalidArgument):
             run(engine, busybox_image, "true", **config)
     assert engine.containers(all=True) == []
@@ -232,7 +234,7 @@ def test_home_with_a_newline_changes_no_file(engine: Engine, busybox_image: str)
 @pytest.mark.parametrize("where", ["command", "env", "labels", "workdir", "user"])
 def test_what_is_not_utf8_is_refused(engine: Engine, busybox_image: str, where: str) -> None:
     bad = "a\udcff"
-    values = {
+    values: dict[str, Any] = {
         "command": ["echo", bad],
         "env": [f"A={bad}"],
         "labels": {"a": bad},
@@ -242,7 +244,7 @@ def test_what_is_not_utf8_is_refused(engine: Engine, busybox_image: str, where: 
     config = {where: values[where]}
     command = config.pop("command", ["true"])
     with pytest.raises(InvalidArgument):
-        run(engine, busybox_image, *command, **config)  # type: ignore[misc]
+        run(engine, busybox_image, *command, **config)
     assert engine.containers(all=True) == []
 
 
@@ -344,7 +346,8 @@ def test_no_profile_is_no_profile(engine: Engine, busybox_image: str, profile: s
 
 
 def test_capabilities_that_are_none(engine: Engine, busybox_image: str) -> None:
-    for config in ({"cap_add": ["SYS_ADMINS"]}, {"cap_drop": ["NONE"]}, {"cap_add": [""]}):
+    configs: list[dict[str, Any]] = [{"cap_add": ["SYS_ADMINS"]}, {"cap_drop": ["NONE"]}]
+    for config in (*configs, {"cap_add": [""]}):
         with pytest.raises(FastboxError):
             run(engine, busybox_image, "true", **config)
 

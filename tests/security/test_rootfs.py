@@ -66,7 +66,7 @@ mount | grep -q ' on /dev/shm type tmpfs' || exit 93
 def test_hostile_places(engine: Engine, canary: Canary, kind: str, places: tuple[str, ...]) -> None:
     content: dict[str, tarfile.TarInfo | bytes] = {"dev": directory(), "etc": directory()}
     content |= {place: KINDS[kind](canary) for place in places}
-    name = image(engine, "hostile", content)  # type: ignore[arg-type]
+    name = image(engine, "hostile", content)
     # /proc, /dev and the rest are the container's own whatever the image says.
     result = run(engine, name, "sh", "-c", LOOK, canary.path, hostname="box")
     assert result.code == 0, result

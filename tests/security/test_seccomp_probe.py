@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import platform
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ int main(int argc, char **argv) {
 """
 
 
-def probe(engine: Engine, name: str, numbers: list[int], **config: object) -> dict[int, str]:
+def probe(engine: Engine, name: str, numbers: list[int], **config: Any) -> dict[int, str]:
     result = run(engine, name, "/probe", *map(str, numbers), **config)
     assert result.code == 0, result
     pairs = [line.split(" ") for line in result.lines]
@@ -157,9 +158,10 @@ int main(void) {
 
 
 @pytest.mark.parametrize("config", [{}, {"user": "1000"}, {"no_new_privileges": True}], ids=str)
-def test_doors(engine: Engine, program: Callable[[str], bytes], config: dict[str, object]) -> None:
+def test_doors(engine: Engine, program: Callable[[str], bytes], config: dict[str, Any]) -> None:
     name = image(engine, "doors", {"doors": program(DOORS)})
-    seen = dict(line.split(" ") for line in run(engine, name, "/doors", **config).lines)
+    pairs = [line.split(" ") for line in run(engine, name, "/doors", **config).lines]
+    seen = {key: value for key, value in pairs}  # noqa: C416
     if seen.pop("i386", "") != "gone":  # a kernel without 32-bit programs
         assert {key: seen[key] for key in seen if key.startswith("i386")} == {
             "i386-socket-alg": "-1",

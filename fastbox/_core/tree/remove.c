@@ -109,7 +109,7 @@ static int ascend(struct removal *r) {
   return 0;
 }
 
-int fb_remove_tree(int dir, const char *name) {
+static int remove_once(int dir, const char *name) {
   int gone = remove_one(dir, name, DT_UNKNOWN);
   if (gone) return gone < 0 ? -1 : 0;
   struct removal *r = calloc(1, sizeof(*r));
@@ -130,6 +130,16 @@ int fb_remove_tree(int dir, const char *name) {
     free(r);
   }
   errno = err;
+  return status;
+}
+
+int fb_remove_tree(int dir, const char *name) {
+  int status = -1;
+  /* Another process may be deleting it too: then what we stand in goes away under us. */
+  for (int tries = 0; tries < 64; tries++) {
+    status = remove_once(dir, name);
+    if (status == 0 || (errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)) break;
+  }
   return status;
 }
 
