@@ -6,12 +6,13 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from .errors import InvalidArgument, NotFound
+from .errors import FastboxError, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from .container.config import ContainerConfig
@@ -121,7 +122,7 @@ class Engine:
         Args:
             reference: ``NAME[:TAG|@DIGEST]``; short names mean Docker Hub.
             platform: ``os/arch[/variant]``; None is the host's.
-            progress: told each step (``registry``'s ProgressEvent), from several threads.
+            progress: told each step (a ``fastbox.image.progress.ProgressEvent``), in this thread.
 
         Raises:
             InvalidArgument, RegistryError, AuthError, DigestMismatch, ImageError, ArchiveError,
@@ -319,7 +320,8 @@ class Engine:
     ) -> int:
         """Start a created container with these descriptors, wait for its end; its exit status.
 
-        An auto_remove container is gone afterwards, also when it could not be started.
+        An auto_remove container is gone afterwards, also when it could not be started or the wait
+        was interrupted; another goes on running then.
         """
         from .container.launch import Streams
 
@@ -327,7 +329,8 @@ class Engine:
         try:
             return self._lifecycle.run_attached(container_id, Streams(stdin, stdout, stderr))
         except BaseException:
-            self._lifecycle.cleanup(container_id)
+            with contextlib.suppress(FastboxError):
+                self._lifecycle.cleanup(container_id)
             raise
 
     def containers(

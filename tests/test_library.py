@@ -13,6 +13,7 @@ import pytest
 import fastbox
 from fastbox import AsyncEngine, ContainerConfig, Engine, Status
 from fastbox.errors import CommandFailed, LaunchError, NotFound, NotRunning
+from tests.support.wait import wait_for
 
 
 def test_run_collects_output_and_status(engine: Engine, busybox_image: str) -> None:
@@ -192,9 +193,7 @@ def test_async_logs(root: str, runtime_dir: str, busybox_image: str) -> None:
 
 def test_every_verb_is_async_too() -> None:
     verbs = {
-        name
-        for name, value in vars(Engine).items()
-        if callable(value) and not name.startswith("_")
+        name for name, value in vars(Engine).items() if callable(value) and not name.startswith("_")
     }
     assert verbs <= {name for name in vars(AsyncEngine) if not name.startswith("_")}
 
@@ -215,3 +214,40 @@ def test_a_removed_container_was_started(engine: Engine, busybox_image: str) -> 
         config = ContainerConfig(image=busybox_image, command=["true"], auto_remove=True)
         box = engine.start(engine.create(config).id)
         assert box.state.status in (Status.RUNNING, Status.EXITED)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from fastbox import ContainerConfig, Engine
+engine = Engine(sys.argv[1], sys.argv[2])
+def interrupt():
+    os.read(reader, 1)
+    os.kill(os.getpid(), signal.SIGINT)
+reader, writer = os.pipe()
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "config = ContainerConfig(image='busybox', auto_remove=True, command=['sh', '-c', "
+        "'echo; sleep 1000'])\n    engine.run_attached(engine.create(config).id, stdout=writer)",
+        "engine.exec('host', ['sh', '-c', 'echo; sleep 1000'], stdout=writer)",
+    ],
+)
+def test_an_interrupted_wait_ends_what_it_waits_for(
+    engine: Engine, busybox_image: str, call: str
+) -> None:
+    config = ContainerConfig(image=busybox_image, name="host", command=["sleep", "1000"])
+    engine.start(engine.create(config).id)
+    script = INTERRUPTED.replace("{call}", call)
+    argv = [sys.executable, "-c", script, engine.root, engine.runtime_dir]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout == "interrupted\n", done.stderr
+    assert [box.name for box in engine.containers(all=True)] == ["host"]
+    wait_for(lambda: len(engine.top("host")[1]) == 1, "the exec'ed shell to be gone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,13 @@ def run(
             )
         finally:
             os.close(error_write)
-        record = os.read(error_read, _ERROR.size)
-        status: int = core.wait_helper(pid)
+        try:
+            record = os.read(error_read, _ERROR.size)
+            status: int = core.wait_helper(pid)
+        except BaseException:  # interrupted: the command dies with the helper
+            os.kill(pid, signal.SIGKILL)
+            core.wait_helper(pid)
+            raise
         if len(record) == _ERROR.size:
             error = core.StepError(*_ERROR.unpack(record))
             dying = error.step == core.STEP_SETNS and error.errno == errno.ESRCH

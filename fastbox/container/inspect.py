@@ -31,7 +31,7 @@ def inspect(container: Container) -> dict[str, Any]:
         "LogPath": container.log_path if config.log_driver != "none" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
-        "Driver": "overlay2",
+        "Driver": "overlay",
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -221,7 +221,7 @@ def _graph_driver(container: Container) -> dict[str, Any]:
             "UpperDir": f"{directory}/upper",
             "WorkDir": f"{directory}/work",
         },
-        "Name": "overlay2",
+        "Name": "overlay",
     }
 
 

@@ -307,7 +307,12 @@ def start(
                     ) from error
                 raise
         # The monitor says that state.json stands; only its own copy of the pipe is left.
-        ready = os.read(ready_read, 1)
+        try:
+            ready = os.read(ready_read, 1)
+        except BaseException:
+            if status_read >= 0:
+                os.close(status_read)
+            raise
         if ready != b"R":
             if status_read >= 0:
                 os.close(status_read)

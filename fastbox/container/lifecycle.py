@@ -63,7 +63,8 @@ class Lifecycle:
             self._launch(record, directory, None)
 
     def run_attached(self, container_id: str, streams: launch.Streams) -> int:
-        """Start with a client's streams and wait; the exit status. Removes an auto_remove one."""
+        """Start with a client's streams and wait; the exit status. Removes an auto_remove one, and
+        kills it first when the wait is interrupted (KeyboardInterrupt)."""
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self.store.state(record).status.is_up:
@@ -71,6 +72,11 @@ class Lifecycle:
             started = self._launch(record, directory, streams)
         try:
             status = self._read_status(started.status_fd)
+        except BaseException:  # interrupted: nobody will look after it any more
+            if record.config.auto_remove:
+                with contextlib.suppress(FastboxError):
+                    self.kill(record.id, "KILL")
+            raise
         finally:
             os.close(started.status_fd)
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
@@ -135,6 +141,8 @@ class Lifecycle:
                 streams=streams,
             )
         except BaseException as error:
+            if not isinstance(error, LaunchError):
+                cgroup.kill()  # interrupted: it may have started
             cgroup.remove()
             if isinstance(error, LaunchError):
                 code = error.run_exit_code if error.run_exit_code != 125 else 128

@@ -316,7 +316,11 @@ class LayerFetch:
             )
         assert self._unpacking is not None
         self._store.commit_layer(
-            self._unpacking.staging, self._diff_id, done.unpacked_size, done.entries
+            self._unpacking.staging,
+            self._diff_id,
+            done.unpacked_size,
+            done.entries,
+            opaque=done.opaque_root,
         )
 
     def _unpack_blob(self) -> bool:

@@ -131,7 +131,9 @@ def _layer(store: ImageStore, read: Read) -> tuple[str, int, Extracted]:
         if size != done.size:
             raise ArchiveError(f"the archive was read in part: {done.size} of {size} bytes")
         store.commit_blob(part, done.digest, verified=True)
-        store.commit_layer(staging, done.diff_id, done.unpacked_size, done.entries)
+        store.commit_layer(
+            staging, done.diff_id, done.unpacked_size, done.entries, opaque=done.opaque_root
+        )
         staging = ""
         return done.digest, size, done
     finally:

@@ -33,7 +33,7 @@ def inspect(image: Image) -> dict[str, Any]:
     result |= {
         "Os": image.os,
         "Size": image.size,
-        "GraphDriver": {"Data": None, "Name": "overlay2"},
+        "GraphDriver": {"Data": None, "Name": "overlay"},
         "RootFS": {"Type": "layers", "Layers": image.layers},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Descriptor": {

@@ -31,12 +31,14 @@ class LayerInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
         diff_id: digest of its uncompressed tar.
         size: bytes of its files.
         entries: how many files, directories and links.
+        opaque: its root hides all layers below it (``.wh..wh..opq`` at the top).
         boot: boot id while it is not known to be on disk, else ``""``.
     """
 
     diff_id: str
     size: int
     entries: int
+    opaque: bool = False
     boot: str = ""
 
 
@@ -140,7 +142,9 @@ class LayerStore:
         """Delete a staged layer that came to nothing; a missing one is fine."""
         trash.discard(staged, self.trash)
 
-    def commit(self, staged: str, diff_id: str, size: int, entries: int) -> str:
+    def commit(
+        self, staged: str, diff_id: str, size: int, entries: int, *, opaque: bool = False
+    ) -> str:
         """Make a complete staged layer visible under its diff-id; its directory.
 
         If another process was faster, the staged one is dropped.
@@ -156,7 +160,7 @@ class LayerStore:
         if os.path.lexists(target) and name not in set(self.in_use() if self.in_use else ()):
             # Without believable metadata (damage, power failure): not to be trusted.
             trash.discard(target, self.trash)
-        info = LayerInfo(diff_id=diff_id, size=size, entries=entries, boot=boot_id())
+        info = LayerInfo(diff_id=diff_id, size=size, entries=entries, opaque=opaque, boot=boot_id())
         with storing("write the layer metadata", self._meta_path(name)):
             atomic.write(self._meta_path(name), msgspec.json.encode(info), sync=False)
         try:

@@ -244,9 +244,21 @@ class ImageStore:
         self.prepare()
         return self.layers.stage()
 
-    def commit_layer(self, staging: str, diff_id: str, unpacked_size: int, entries: int) -> str:
-        """Make a staged layer visible; its directory. ``unpacked_size`` in bytes."""
-        return self.layers.commit(staging, diff_id, unpacked_size, entries)
+    def commit_layer(
+        self,
+        staging: str,
+        diff_id: str,
+        unpacked_size: int,
+        entries: int,
+        *,
+        opaque: bool = False,
+    ) -> str:
+        """Make a staged layer visible; its directory.
+
+        Args:
+            unpacked_size: bytes. opaque: its root hides the layers below it.
+        """
+        return self.layers.commit(staging, diff_id, unpacked_size, entries, opaque=opaque)
 
     def discard_layer(self, staging: str) -> None:
         """Delete a staged layer that came to nothing."""

@@ -27,7 +27,13 @@ def ensure_layers(store: ImageStore, image: Image) -> list[str]:
         with store.lease():
             _unpack_all(store, missing)
             store.layers.settle(diff_id for diff_id, _ in missing)
-    return [layer_name(diff_id) for diff_id in wanted]
+    names = []
+    for diff_id in wanted:
+        names.append(layer_name(diff_id))
+        info = store.layers.info(diff_id)
+        if info is not None and info.opaque:
+            break  # overlayfs ignores the mark on a layer's root: leave out what it hides
+    return names
 
 
 def _unpacked(store: ImageStore, diff_id: str) -> bool:
@@ -95,7 +101,9 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
             raise store.blobs.damaged(blob, "layer")
         if done.diff_id != diff_id:
             raise ArchiveError(f"layer {blob} unpacks to {done.diff_id}, the image says {diff_id}")
-        store.commit_layer(staging, diff_id, done.unpacked_size, done.entries)
+        store.commit_layer(
+            staging, diff_id, done.unpacked_size, done.entries, opaque=done.opaque_root
+        )
         staging = ""
     except FastboxError as error:
         # Damage usually shows as a malformed archive first.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import tarfile
 
 from tests.support.command import Command
 from tests.support.images import archive
@@ -116,3 +118,45 @@ def test_our_config_json_is_one_that_runc_takes(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == f"b\n0\n{container[:12]}\n", done.stderr
     cli.ok("rm", container)
+
+
+def layer_of(files: dict[str, bytes]) -> bytes:
+    """A plain tar of these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_layers_hide_what_is_below(cli: Command, registry: Registry) -> None:
+    """Whiteouts, opaque directories, and a layer whose root hides everything below it."""
+    with open(archive("busybox"), "rb") as file:
+        busybox = file.read()
+    below = layer_of({"gone": b"1", "d/old": b"1", "kept": b"1"})
+    above = layer_of({".wh.gone": b"", "d/.wh..wh..opq": b"", "d/new": b"2"})
+    environment = {"Env": ["PATH=/bin"]}
+    registry.push("e2e/whiteouts", [busybox, below, above], config=environment)
+    script = "ls -d /gone /kept /d/* 2>/dev/null"
+    name = f"{registry.host}/e2e/whiteouts"
+    assert cli("run", "--rm", name, "sh", "-c", script).out.split() == ["/d/new", "/kept"]
+
+    fresh = layer_of({".wh..wh..opq": b""})
+    registry.push("e2e/opaque", [below, fresh, busybox], config=environment)
+    name = f"{registry.host}/e2e/opaque"
+    assert cli("run", "--rm", name, "sh", "-c", script).out.split() == []
+
+
+def test_125_layers(cli: Command, registry: Registry) -> None:
+    """As many as overlayfs's one page of options must hold."""
+    with open(archive("busybox"), "rb") as file:
+        layers = [file.read()]
+    layers += [
+        layer_of({f"f{number}": b"x", "last": str(number).encode()}) for number in range(124)
+    ]
+    registry.push("e2e/deep", layers, config={"Env": ["PATH=/bin"]}, compression="none")
+    name = f"{registry.host}/e2e/deep"
+    result = cli("run", "--rm", name, "sh", "-c", "ls / | grep -c '^f[0-9]'; cat /last")
+    assert (result.code, result.out) == (0, "124\n123")
