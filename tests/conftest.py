@@ -17,6 +17,7 @@ from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
 from tests.support.leaks import LeakCheck
 from tests.support.registry import Registry
+from tests.support.sweep import owned, sweep
 
 if TYPE_CHECKING:
     from fastbox.engine import Engine
@@ -84,6 +85,15 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run that is told to end (``timeout``) tears down, as one that is interrupted does."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``twin`` runs with fastbox, and with docker where a daemon answers."""
     if "twin" in metafunc.fixturenames:
@@ -113,8 +123,10 @@ def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]
 @pytest.fixture(scope="session")
 def session_base() -> Iterator[str]:
     """A directory of this run. Its path is short: unix sockets below it have 108 bytes."""
+    sweep("/tmp/fb-*")
     path = tempfile.mkdtemp(prefix="fb-", dir="/tmp")
-    yield path
+    with owned(path):
+        yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
         shutil.rmtree(path)
 

@@ -16,6 +16,7 @@ from tests.support.command import Command
 from tests.support.images import archive
 from tests.support.leaks import LeakCheck, cgroup_parent
 from tests.support.registry import Registry, digest_of
+from tests.support.sweep import owned, sweep
 from tests.support.wait import wait_for
 
 
@@ -168,3 +169,25 @@ def test_command_reports_status_and_streams(home: str) -> None:
     assert (result.code, result.out, result.err) == (3, "in", "err\n")
     assert sh.ok("echo $HOME") == home
     assert sh.fails(7, "echo no >&2; exit 7") == "no\n"
+
+
+def test_a_killed_run_is_swept(base: str) -> None:
+    gone, alive = base + "/fb-gone", base + "/fb-alive"
+    for path in (gone, alive):
+        os.makedirs(path + "/1/root")
+    with owned(gone):
+        pass
+    child = subprocess.Popen(["sleep", "1000"], cwd=gone)
+    subprocess.run(["mount", "-t", "tmpfs", "none", gone + "/1/root"], check=True)
+    with owned(alive):
+        assert sweep(base + "/fb-*") == [gone]
+        assert os.path.isdir(alive)
+    assert child.wait() == -9
+    assert not os.path.exists(gone)
+
+
+def test_a_terminated_run_tears_down(base: str) -> None:
+    path = os.path.join(os.path.dirname(__file__), "terminated_case.py")
+    done = run_pytest(path, WHERE=base)
+    assert "terminated" in done.stdout, done.stdout
+    assert os.path.exists(base + "/torn-down")
