@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from fastbox.container.config import ContainerConfig, Mount, Ulimit
 from fastbox.engine import Engine
 from fastbox.errors import Conflict, FastboxError, InvalidArgument, LaunchError
-from tests.support.boxes import entry, execute, image, link, run, start
+from tests.support.boxes import compile_static, entry, execute, image, link, run, start
 from tests.support.leaks import cgroup_parent
 from tests.support.wait import wait_for
 
@@ -318,3 +319,46 @@ def _cwd(pid: str) -> str:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:
         return ""
+
+
+LIMITED = """
+import resource, sys
+from fastbox import ContainerConfig, Engine
+from fastbox.errors import FastboxError
+import fastbox.container.create, fastbox.container.lifecycle, fastbox.image.store
+engine = Engine(sys.argv[1], sys.argv[2])
+limit = int(sys.argv[4])
+resource.setrlimit(getattr(resource, sys.argv[3]), (limit, limit))
+try:
+    made = engine.create(ContainerConfig(image="busybox", command=["true"], auto_remove=True))
+    sys.exit(engine.run_attached(made.id))
+except FastboxError as error:
+    print(error)
+    sys.exit(125)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"), [("RLIMIT_NOFILE", range(4, 84, 5)), ("RLIMIT_FSIZE", (0, 100, 4000))]
+)
+def test_limits_of_the_engine(
+    engine: Engine, busybox_image: str, runtime_dir: str, kind: str, limits: Sequence[int]
+) -> None:
+    """However few descriptors or bytes it may have: it works, or one line says what failed."""
+    command = [sys.executable, "-c", LIMITED, engine.root, runtime_dir, kind]
+    for limit in limits:
+        argv = [*command, str(limit)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
+        assert done.stderr == "", (limit, done.stderr)
+        if done.returncode:
+            assert done.returncode == 125 and done.stdout.count("\n") == 1, (limit, done)
+        assert engine.containers(all=True) == [] and cgroups(engine) == []
+
+
+def test_a_fork_bomb_can_be_removed(engine: Engine, base: str) -> None:
+    bomb = compile_static("#include <unistd.h>\nint main(void) { for (;;) fork(); }", base)
+    name = image(engine, "bomb", {"bomb": bomb})
+    box = start(engine, name, "/bomb", pids_limit=30)
+    wait_for(lambda: len(engine.top(box.id)[1]) == 30, "the bomb")
+    engine.remove(box.id, force=True)
+    assert engine.containers(all=True) == [] and cgroups(engine) == []
