@@ -111,6 +111,7 @@ int enter_main(int argc, char **argv, char **envp) {
   (void)envp;
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   load_plan(&context);
+  int cgroup = fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP; /* before another file gets 6 */
   for (int i = 3; i < 7; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
   for (int i = 1; i < argc && nprocs < 32; i++) {
     procs[nprocs] = open(argv[i], O_WRONLY | O_CLOEXEC);
@@ -125,7 +126,7 @@ int enter_main(int argc, char **argv, char **envp) {
     if (ours > 0) _exit(0);
     setsid();
   }
-  pid_t joiner = clone_into(fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP);
+  pid_t joiner = clone_into(cgroup);
   if (joiner < 0) die(FB_STEP_CLONE, 1);
   if (joiner == 0) join(&context, procs, nprocs);
   syscall(SYS_close_range, 0, ~0u, 0);

@@ -1,0 +1,104 @@
+"""Containers on a host with cgroup v1, v2, or both: a private mount namespace hides what is not to
+be there. Limits are applied, and readable inside."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fastbox.container.cgroups import detect
+from tests.support.command import Command
+
+
+def mounted(kind: str) -> list[str]:
+    """Where filesystems of this kind are mounted."""
+    with open("/proc/self/mountinfo") as file:
+        return [line.split()[4] for line in file if f" - {kind} " in line]
+
+
+V1, V2 = mounted("cgroup"), mounted("cgroup2")
+
+
+def hiding(cli: Command, mounts: list[str]) -> Command:
+    """The command in a mount namespace without these mounts."""
+    script = "".join(f"umount {path} && " for path in mounts) + 'exec "$@"'
+    wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh"]
+    return Command([*wrapper, *cli.argv], cli.home)
+
+
+def run(cli: Command, options: list[str], script: str) -> str:
+    return cli.ok("run", "--rm", *options, "busybox", "sh", "-c", script)
+
+
+LIMITS = ["-m", "64m", "--pids-limit", "33", "--cpus", "0.5", "--cpuset-cpus", "0"]
+
+
+def check_isolated(cli: Command) -> None:
+    """What holds on every layout."""
+    assert run(cli, [], "echo x > /dev/null && echo ok") == "ok"
+    # The device filter: a node can be made, not opened.
+    assert run(cli, [], "mknod /m c 1 1 && cat /m 2>&1 | grep -c 'not permitted'") == "1"
+    assert run(cli, [], "mkdir /sys/fs/cgroup/x 2>/dev/null || echo read-only") == "read-only"
+
+
+def read_v1(cli: Command) -> None:
+    files = "memory/memory.limit_in_bytes pids/pids.max cpuset/cpuset.cpus cpu/cpu.cfs_quota_us"
+    out = run(cli, LIMITS, f"cd /sys/fs/cgroup && cat {files}")
+    assert out.split() == [str(64 << 20), "33", "0", "50000"]
+
+
+def read_v2(cli: Command) -> None:
+    out = run(cli, LIMITS, "cd /sys/fs/cgroup && cat memory.max pids.max cpuset.cpus cpu.max")
+    assert out.split() == [str(64 << 20), "33", "0", "50000", "100000"]
+
+
+def test_as_the_host_is(cli: Command, busybox_image: str) -> None:
+    check_isolated(cli)
+    if detect().mode == "v2":
+        read_v2(cli)
+    else:
+        read_v1(cli)
+
+
+@pytest.mark.skipif(not V1, reason="the host has no cgroup v1 hierarchy that could be used alone")
+@pytest.mark.hardware
+def test_v1_alone(cli: Command, busybox_image: str) -> None:
+    alone = hiding(cli, V2)
+    check_isolated(alone)
+    read_v1(alone)
+    assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "1"
+    alone.ok("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    assert alone.ok("exec", "box", "cat", "/proc/self/cgroup").count("/\n") >= 2
+    with open("/proc/self/cgroup") as file:
+        assert "fastbox" not in file.read()
+    assert len(alone.ok("top", "box").splitlines()) == 2
+    alone.ok("rm", "-f", "box")
+
+
+@pytest.mark.skipif(not V2, reason="the host has no cgroup v2 hierarchy")
+@pytest.mark.hardware
+def test_v2_alone(cli: Command, busybox_image: str) -> None:
+    alone = hiding(cli, V1)
+    check_isolated(alone)
+    assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "2"
+    with open(os.path.join(V2[0], "cgroup.controllers")) as file:
+        controllers = file.read().split()
+    if {"memory", "pids", "cpu", "cpuset"} <= set(controllers):
+        read_v2(alone)
+    else:  # v1 has the controllers: a limit is refused, not dropped
+        error = alone.fails(125, "run", "--rm", "-m", "64m", "busybox", "true")
+        assert "memory" in error
+        assert "Traceback" not in error
+
+
+def test_limits_refused_on_bad_values(cli: Command, busybox_image: str) -> None:
+    for options, text in [
+        (["-m", "5m"], "Minimum memory limit allowed is 6MB"),
+        (["--cpuset-cpus", "999"], "Requested CPUs are not available - requested 999"),
+        (["--cpus", "9999"], "range of CPUs is from 0.01 to"),
+        (["-m", "64m", "--memory-swap", "32m"], "Minimum memoryswap limit should be larger"),
+        (["--memory-swap", "64m"], "You should always set the Memory limit when using Memoryswap"),
+    ]:
+        assert text in cli.fails(125, "run", *options, "busybox", "true")
+    assert cli.ok("ps", "-aq") == ""
