@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.race import Times, race, report
-from tests.support.images import archive
+from tests.support.images import archive, cache_directory
 
 CONTESTANTS = ["plain", "gzip", "zstd", "tar xf", "tar xzf", "tar --zstd"]
 FORMATS = {"plain": "", "gzip": ".gz", "zstd": ".zst"}
@@ -37,6 +37,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # In memory: on a disk that others use too, both sides mostly measure the disk (and ext4 is slow
     # to make files where many were deleted a moment ago).
     path = f"/dev/shm/fastbox-extract-{os.getpid()}"
+    os.mkdir(path)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[str]:
+    """Where gigabytes may be written."""
+    path = os.path.join(cache_directory(), f"extract-{os.getpid()}")
     os.mkdir(path)
     yield path
     shutil.rmtree(path)
@@ -118,11 +127,11 @@ print(peak() - before)
 
 @pytest.mark.benchmark(group="memory")
 def test_memory_of_a_large_layer(
-    place: str, values: dict[str, float], request: pytest.FixtureRequest, benchmark: Any
+    disk: str, values: dict[str, float], request: pytest.FixtureRequest, benchmark: Any
 ) -> None:
     """Memory that the extraction of 5 GB (1 GB when quick) adds to a Python process, in MiB."""
     gigabytes = 1 if request.config.getoption("--quick") else 5
-    target = os.path.join(place, "large")
+    target = os.path.join(disk, "large")
     os.mkdir(target)
     argv = [sys.executable, "-c", MEASURE_MEMORY, target]
     start = time.perf_counter()
