@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import os
-from fcntl import F_DUPFD_CLOEXEC, fcntl
+import fcntl as _fcntl
 
 
 cdef extern from "launch/plan.h" nogil:
@@ -209,14 +209,14 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
             fds[i] = -1
         for i in range(3):
             if stdio[i] >= 0:
-                duplicates.append(fcntl(stdio[i], F_DUPFD_CLOEXEC, 64))
+                duplicates.append(_fcntl.fcntl(stdio[i], _fcntl.F_DUPFD_CLOEXEC, 64))
                 ready.context.stdio[i] = duplicates[-1]
         for i in range(FB_FD_OUT, FB_FD_END):
             if monitor_fds[i - FB_FD_OUT] >= 0:
-                duplicates.append(fcntl(monitor_fds[i - FB_FD_OUT], F_DUPFD_CLOEXEC, 64))
+                duplicates.append(_fcntl.fcntl(monitor_fds[i - FB_FD_OUT], _fcntl.F_DUPFD_CLOEXEC, 64))
                 fds[i] = duplicates[-1]
         if helper_fd >= 0:
-            duplicates.append(fcntl(helper_fd, F_DUPFD_CLOEXEC, 64))
+            duplicates.append(_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64))
             ready.context.helper_fd = duplicates[-1]
         with nogil:
             result = fb_start(&request)
@@ -247,7 +247,7 @@ def spawn_helper(helper_fd, argv, fds):
         for i in range(count):
             numbers[i] = -1
             if fds[i] >= 0:
-                duplicates.append(fcntl(fds[i], F_DUPFD_CLOEXEC, 64))
+                duplicates.append(_fcntl.fcntl(fds[i], _fcntl.F_DUPFD_CLOEXEC, 64))
                 numbers[i] = duplicates[-1]
         with nogil:
             pid = fb_spawn_helper(helper, arguments.items, environment.items, numbers, count)
