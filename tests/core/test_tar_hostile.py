@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastbox._core import tar
+from fastbox._core.tree import remove_tree
 from fastbox.errors import ArchiveError
 from tests.core.tar_archives import (
     Tar,
@@ -584,7 +585,7 @@ def test_deep_trees(unpack: Unpack, dest: str) -> None:
         archive.pax({"path": f"l{i}", "linkpath": deep}).symlink("x", "x")
         at = f"l{i}/"
     unpack(archive)
-    tar.remove_tree(dest)
+    remove_tree(dest)
     assert not os.path.exists(dest)
     os.mkdir(dest)
 
