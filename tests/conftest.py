@@ -4,7 +4,6 @@ nothing is left behind by a test, and in CI nothing is skipped."""
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from fastbox._core.tree import remove_tree
 from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
 from tests.support.leaks import LeakCheck
@@ -128,7 +128,7 @@ def session_base() -> Iterator[str]:
     with owned(path):
         yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
-        shutil.rmtree(path)
+        remove_tree(path)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def base(session_base: str, request: pytest.FixtureRequest) -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="", dir=session_base)
     yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
-        shutil.rmtree(path)
+        remove_tree(path)
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ import contextlib
 import fcntl
 import glob
 import os
-import shutil
 from collections.abc import Iterator
+
+from fastbox._core.tree import remove_tree
 
 from .leaks import LeakCheck
 
@@ -41,7 +42,7 @@ def sweep(pattern: str) -> list[str]:
                     check.watch(root)
                 check.clean()
                 check.remove_cgroups()
-                shutil.rmtree(path)
+                remove_tree(path)
                 removed.append(path)
         except (FileNotFoundError, BlockingIOError):
             continue
