@@ -411,11 +411,19 @@ class ContainerStore:
         remove_tree(f"{self.trash}/{entry}")
 
     def _empty_trash(self) -> None:
-        """Delete the containers that nobody is deleting: whoever does has the directory locked."""
-        for entry in filter(names.is_id, os.listdir(self.trash)):
-            with contextlib.suppress(OSError), lock(f"{self.trash}/{entry}", blocking=False):
-                self._free_names()
-                self._delete(entry)
+        """Delete what nobody is deleting: whoever deletes a container has its directory locked; the
+        rest (the image store's) may be deleted by several at once."""
+        from .._core.tree import remove_tree
+
+        for entry in os.listdir(self.trash):
+            path = f"{self.trash}/{entry}"
+            with contextlib.suppress(OSError):
+                if not names.is_id(entry):
+                    remove_tree(path)
+                    continue
+                with lock(path, blocking=False):
+                    self._free_names()
+                    self._delete(entry)
 
     def _free_names(self) -> None:
         """Free the names of containers that are gone."""
