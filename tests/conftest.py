@@ -3,6 +3,7 @@ nothing is left behind by a test, and in CI nothing is skipped."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -192,10 +193,12 @@ def remove_containers(root: str, runtime_dir: str) -> None:
     if not os.path.isdir(directory) or not os.listdir(directory):
         return
     from fastbox.engine import Engine
+    from fastbox.errors import NotFound
 
     engine = Engine(root, runtime_dir)
     for container in engine.containers(all=True):
-        engine.remove(container.id, force=True, volumes=True)
+        with contextlib.suppress(NotFound):  # --rm: its monitor was faster
+            engine.remove(container.id, force=True, volumes=True)
 
 
 # ---- faces -----------------------------------------------------------------------------------

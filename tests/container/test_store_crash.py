@@ -52,21 +52,25 @@ def check(engine: Engine, root: str) -> None:
     """What a killed process left, a new engine shows only where it is whole, and can remove."""
     for box in engine.containers(all=True):
         assert box.state.status in (Status.CREATED, Status.RUNNING, Status.EXITED)
-        loaded = engine.container(box.id)
-        engine.inspect_container(box.id)
-        list(engine.logs(box.id))
-        if loaded.state.status is Status.RUNNING:
-            try:
-                assert execute(engine, loaded, "true").code in (0, 137)
-            except FastboxError:  # the killed process had just killed it
-                wait_for(functools.partial(_has_ended, engine, box.id), "its end")
         try:
-            engine.remove(box.id, force=True, volumes=True)
-        except NotFound:
-            assert loaded.record.config.auto_remove
+            use_and_remove(engine, box.id)
+        except NotFound:  # its monitor was faster
+            assert box.record.config.auto_remove
     # Monitors of auto_remove containers may still be at work.
     wait_for(lambda: engine.containers(all=True) == [], "an empty store")
     wait_for(lambda: not _left(engine), f"nothing to be left: {_left(engine)}")
+
+
+def use_and_remove(engine: Engine, container_id: str) -> None:
+    loaded = engine.container(container_id)
+    engine.inspect_container(container_id)
+    list(engine.logs(container_id))
+    if loaded.state.status is Status.RUNNING:
+        try:
+            assert execute(engine, loaded, "true").code in (0, 137)
+        except FastboxError:  # the killed process had just killed it
+            wait_for(functools.partial(_has_ended, engine, container_id), "its end")
+    engine.remove(container_id, force=True, volumes=True)
 
 
 def _has_ended(engine: Engine, container_id: str) -> bool:
