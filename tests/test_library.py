@@ -237,7 +237,7 @@ except KeyboardInterrupt:
     [
         "config = ContainerConfig(image='busybox', auto_remove=True, command=['sh', '-c', "
         "'echo; sleep 1000'])\n    engine.run_attached(engine.create(config).id, stdout=writer)",
-        "engine.exec('host', ['sh', '-c', 'echo; sleep 1000'], stdout=writer)",
+        "engine.exec('host', ['sh', '-c', 'echo; exec sleep 1000'], stdout=writer)",
     ],
 )
 def test_an_interrupted_wait_ends_what_it_waits_for(
