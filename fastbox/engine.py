@@ -7,6 +7,7 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -97,12 +98,14 @@ class Engine:
         for path in (self.root, self.runtime_dir):
             try:
                 os.makedirs(path, mode=0o700, exist_ok=True)
+                if os.statvfs(path).f_flag & os.ST_RDONLY:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
                 if not os.access(path, os.W_OK | os.X_OK):
-                    raise PermissionError(13, os.strerror(13), path)
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
             except PermissionError as error:
                 raise PermissionDenied(
                     f"opening the store {path} failed: permission denied",
-                    hint="run fastbox as root (sudo), or give a --root and --runtime-dir of yours",
+                    hint="run fastbox as root (sudo)",
                 ) from error
             except OSError as error:
                 raise StoreError(
@@ -278,12 +281,25 @@ class Engine:
         if pull != "always":
             try:
                 image = self._images.resolve(reference)
+                self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
                 if pull == "never":
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
+        """An image for another platform than the one asked for is as good as none."""
+        if platform is None:
+            return
+        from .oci.platform import normalise, parse, runs
+
+        has = normalise(image.os, image.architecture, image.variant)
+        if has not in runs(parse(platform)):
+            raise NotFound(
+                f"No such image: {reference} for platform {platform} (the one here is for {has})"
+            )
 
     def _name_of(self, image: Image, reference: str) -> str:
         from .oci.reference import parse

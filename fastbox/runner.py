@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .errors import CommandFailed, FastboxError
+from .errors import CommandFailed, FastboxError, InvalidArgument
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -95,12 +95,19 @@ class Run:
     ) -> None:
         from .container.config import ContainerConfig
 
+        command, input = _checked(command, input, env)
+        unknown = [name for name in config if name not in ContainerConfig.__struct_fields__]
+        if unknown:
+            raise InvalidArgument(
+                f"unknown attribute of a container: {unknown[0]!r}",
+                hint="known: " + ", ".join(ContainerConfig.__struct_fields__),
+            )
         entries = [f"{key}={value}" for key, value in (env or {}).items()]
         self._engine = engine
         self._input, self._timeout, self._check = input, timeout, check
         self._config = ContainerConfig(
             image=image,
-            command=None if command is None else list(command),
+            command=command,
             env=entries,
             auto_remove=True,
             interactive=input is not None,
@@ -155,6 +162,23 @@ def _default_engine() -> Engine:
 
         _shared = Engine()
     return _shared
+
+
+def _checked(command: object, input: object, env: object) -> tuple[list[str] | None, bytes | None]:
+    """What is plainly of the wrong type is refused before a container is made."""
+    if isinstance(command, (str, bytes)):
+        raise InvalidArgument(
+            f"the command must be a list of words, not {command!r}",
+            hint='["sh", "-c", "…"] runs a line of shell',
+        )
+    if isinstance(input, str):
+        input = input.encode()
+    if input is not None and not isinstance(input, (bytes, bytearray, memoryview)):
+        raise InvalidArgument(f"input must be bytes, not {type(input).__name__}")
+    if env is not None and not isinstance(env, Mapping):
+        raise InvalidArgument(f"env must be a mapping of names to values, not {env!r}")
+    words = None if command is None else [str(word) for word in command]  # type: ignore[attr-defined]
+    return words, None if input is None else bytes(input)
 
 
 class _Collector:

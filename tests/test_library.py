@@ -12,7 +12,7 @@ import pytest
 
 import fastbox
 from fastbox import AsyncEngine, ContainerConfig, Engine, Status
-from fastbox.errors import CommandFailed, LaunchError, NotFound, NotRunning
+from fastbox.errors import CommandFailed, InvalidArgument, LaunchError, NotFound, NotRunning
 from tests.support.wait import wait_for
 
 
@@ -251,3 +251,32 @@ def test_an_interrupted_wait_ends_what_it_waits_for(
     assert done.stdout == "interrupted\n", done.stderr
     assert [box.name for box in engine.containers(all=True)] == ["host"]
     wait_for(lambda: len(engine.top("host")[1]) == 1, "the exec'ed shell to be gone")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"memory": "64m"}, "attribute `memory`"),
+        ({"cpus": 1}, "unknown attribute of a container: 'cpus'"),
+        ({"env": ["A=1"]}, "env must be a mapping"),
+        ({"input": 5}, "input must be bytes"),
+        ({"command": "echo hi"}, "the command must be a list of words"),
+    ],
+)
+def test_wrong_types_are_refused_by_name(
+    engine: Engine, busybox_image: str, arguments: dict[str, object], text: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=text):
+        fastbox.run(busybox_image, **{"command": ["true"], "engine": engine, **arguments})  # type: ignore[arg-type]
+    assert engine.containers(all=True) == []
+
+
+def test_text_as_input(engine: Engine, busybox_image: str) -> None:
+    result = fastbox.run(busybox_image, ["cat"], input="é", engine=engine)  # type: ignore[arg-type]
+    assert result.stdout == "é".encode()
+
+
+def test_an_image_of_another_platform_is_none(engine: Engine, busybox_image: str) -> None:
+    config = ContainerConfig(image=busybox_image, command=["true"])
+    with pytest.raises(NotFound, match="for platform linux/s390x"):
+        engine.create(config, pull="never", platform="linux/s390x")

@@ -22,8 +22,13 @@ def create(app: App, values: Values, words: list[str]) -> int:
     return 0
 
 
-def create_container(app: App, values: Values, words: list[str]) -> Container:
+def create_container(
+    app: App, values: Values, words: list[str], *, transient: bool = False
+) -> Container:
     """Make a container out of flags; a missing image is pulled.
+
+    Args:
+        transient: it is about to be started, see ``Engine.create``.
 
     Raises:
         FastboxError
@@ -36,13 +41,15 @@ def create_container(app: App, values: Values, words: list[str]) -> Container:
         if policy == "always":
             _pull(app, config.image, platform, quiet=values.quiet)
         try:
-            box: Container = app.engine.create(config, pull="never", platform=platform)
+            box: Container = app.engine.create(
+                config, pull="never", platform=platform, transient=transient
+            )
         except NotFound as error:
             if policy != "missing" or not str(error).startswith("No such image"):
                 raise
             _announce(config.image)
             _pull(app, config.image, platform, quiet=values.quiet)
-            box = app.engine.create(config, pull="never", platform=platform)
+            box = app.engine.create(config, pull="never", platform=platform, transient=transient)
         cidfile.write(box.id)
     return box
 

@@ -56,7 +56,7 @@ class Formatter:
         from . import template
 
         try:
-            text: str = self.template.execute(element)
+            text: str = self.template.execute(_with_optional(element))
         except template.ExecutionProblem as error:
             raise TemplateError(f"template parsing error: {error}") from None
         return text
@@ -104,3 +104,30 @@ def show(names: Sequence[str], find: Callable[[str], Any], format: str | None) -
 def missing(name: str) -> CliError:
     """No object of any kind has this name."""
     return CliError(f"error: no such object: {name}")
+
+
+# What Docker's types have although its JSON leaves it out when empty: scripts ask for it.
+_OPTIONAL: dict[str, dict[str, dict[str, Any]]] = {
+    "HostConfig": {
+        "": {"SizeRw": None, "SizeRootFs": None},
+        "State": {"Health": None},
+        "Config": {"Healthcheck": None},
+        "NetworkSettings": {"IPAddress": "", "Gateway": "", "MacAddress": ""},
+    },
+    "RootFS": {"": {"Variant": "", "VirtualSize": 0}},
+}
+
+
+def _with_optional(element: Any) -> Any:
+    """The object with the optional fields of its kind, for a template."""
+    if not isinstance(element, dict):
+        return element
+    for mark, parts in _OPTIONAL.items():
+        if mark in element:
+            element = dict(element)
+            for part, fields in parts.items():
+                if part:
+                    element[part] = {**fields, **(element.get(part) or {})}
+                else:
+                    element = {**fields, **element}
+    return element

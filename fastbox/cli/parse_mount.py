@@ -49,8 +49,8 @@ def volume(text: str) -> Mount:
 
 
 def _volume_mount(text: str, source: str, target: str, options: list[str]) -> Mount:
-    if source.startswith((".", "~/")) or source == "~":
-        source = os.path.abspath(os.path.expanduser(source))
+    if source.startswith("."):
+        source = os.path.abspath(source)
     bind = source.startswith("/")
     mount = Mount(
         type="bind" if bind else "volume",

@@ -10,7 +10,7 @@ from .flags import Flag, Switch, Values
 
 def run(app: App, values: Values, words: list[str]) -> int:
     """Create and start; in the foreground the container's exit status, else print its id."""
-    box = create_container(app, values, words)
+    box = create_container(app, values, words, transient=True)
     if values.detach:
         try:
             app.engine.start(box.id)

@@ -88,7 +88,8 @@ def _check(config: ContainerConfig) -> None:
         msgspec.json.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidArgument(
-            f"a value of the container's configuration is not UTF-8: {error}"
+            "a value of the container's configuration (an argument, a variable, a path …) is not "
+            "UTF-8 text, or a number is out of range"
         ) from error
     if len(config.group_add) > MAX_GROUPS:
         raise InvalidArgument(f"--group-add: more than {MAX_GROUPS} groups")
@@ -190,5 +191,13 @@ def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
 
 
 def copy_config(config: ContainerConfig) -> ContainerConfig:
-    """A deep copy: a config given by a library user is theirs."""
-    return msgspec.convert(msgspec.to_builtins(config), ContainerConfig)
+    """A deep copy: a config given by a library user is theirs, and may hold anything.
+
+    Raises:
+        InvalidArgument: an attribute of the wrong type, by name.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(config), ContainerConfig)
+    except (msgspec.ValidationError, TypeError) as error:
+        text = str(error).replace(" - at `$.", ": attribute `")
+        raise InvalidArgument(f"invalid container configuration: {text}") from error

@@ -98,6 +98,7 @@ def flatten(
     _mount_all(builder, spec, attach, cgroup, cgroup_slots)
     for name, value in linux["sysctl"].items():
         builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)
+        builder.descriptions[-1] = name
     if spec["process"].get("oomScoreAdj") is not None:
         builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
     for path in linux.get("maskedPaths") or []:

@@ -43,7 +43,7 @@ _STEPS = {
     core.OP_DOMAINNAME: "setting the domain name",
     core.OP_MKDIR: "making the working directory",
     core.OP_ROOT_READONLY: "making the root filesystem read-only",
-    core.OP_PROC_WRITE: "writing to /proc",
+    core.OP_PROC_WRITE: "writing below /proc:",
     core.OP_RLIMIT: "setting resource limit",
     core.STEP_CLONE: "creating namespaces",
     core.STEP_STDIO: "setting up standard streams",

@@ -31,6 +31,7 @@ START_RACES = 5  # how often `rm -f` kills what others start
 
 class _ExitRecord(msgspec.Struct):
     exit_code: int
+    client_error: int = 0
 
 
 class Lifecycle:
@@ -93,7 +94,15 @@ class Lifecycle:
                 "the container's exit status is lost: its monitor was killed",
                 hint="`fastbox ps -a` shows what is left of it",
             )
-        return msgspec.json.decode(data, type=_ExitRecord).exit_code
+        record = msgspec.json.decode(data, type=_ExitRecord)
+        if record.client_error:
+            error = FastboxError(
+                "writing the container's output to stdout or stderr failed: "
+                f"{os.strerror(record.client_error).lower()}"
+            )
+            error.run_exit_code = 1
+            raise error
+        return record.exit_code
 
     def _config(self, record: ContainerRecord) -> dict[str, Any]:
         """The container's config.json; what does not hold what it must is found when it is used."""

@@ -97,10 +97,11 @@ def _check_bind(mount: Mount) -> None:
         )
     try:
         os.makedirs(mount.source, mode=0o755, exist_ok=True)
-    except OSError as error:
+    except (OSError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "file name too long"
         raise InvalidArgument(
-            f"error while creating mount source path '{mount.source}': mkdir {mount.source}: "
-            f"{(error.strerror or '').lower()}"
+            f"error while creating mount source path '{mount.source[:200]}': mkdir: "
+            f"{(why or '').lower()}"
         ) from error
 
 

@@ -71,7 +71,7 @@ def storing(action: str) -> Iterator[None]:
         raise
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        message = f"{action} failed:{where}: {(error.strerror or str(error)).lower()}"
+        message = f"{action} failed{where and ':'}{where}: {(error.strerror or str(error)).lower()}"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(message, hint="free some space" if full else None) from error
 

@@ -418,10 +418,10 @@ def test_a_relative_volume_source_is_below_our_directory(
     fastbox: Fastbox, fake: FakeEngine, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(base)
-    monkeypatch.setenv("HOME", "/home/me")
     made = config(fastbox, fake, "-v", ".:/a", "-v", "./x:/b", "-v", "..:/c", "-v", "~/y:/d")
+    # "~" is the shell's: what it left is no path, and no volume's name (the engine says so).
     assert [mount.source for mount in made.mounts] == [
-        base, f"{base}/x", os.path.dirname(base), "/home/me/y",
+        base, f"{base}/x", os.path.dirname(base), "~/y",
     ]  # fmt: skip
     assert all(mount.type == "bind" for mount in made.mounts)
 

@@ -160,3 +160,24 @@ def test_125_layers(cli: Command, registry: Registry) -> None:
     name = f"{registry.host}/e2e/deep"
     result = cli("run", "--rm", name, "sh", "-c", "ls / | grep -c '^f[0-9]'; cat /last")
     assert (result.code, result.out) == (0, "124\n123")
+
+
+def test_a_full_disk_behind_the_client_is_an_error(cli: Command, busybox_image: str) -> None:
+    for command in (["echo", "hi"], ["seq", "100000"]):
+        with open("/dev/full", "w") as full:
+            client = cli.popen("run", "--rm", "busybox", *command, stdout=full)
+        _, error = client.communicate()
+        assert client.returncode == 1
+        assert b"no space left on device" in error
+
+
+def test_a_run_killed_before_it_started_leaves_nothing(cli: Command, busybox_image: str) -> None:
+    """kill -9 at any moment of `run --rm`: the next command sweeps what was made."""
+    for step in range(40):
+        client = cli.popen("run", "--rm", "busybox", "sleep", "0.1")
+        try:
+            client.wait(0.03 + 0.004 * step)
+        except subprocess.TimeoutExpired:
+            client.kill()
+        client.communicate()
+    wait_for(lambda: cli.ok("ps", "-aq") == "", "the containers to be gone")

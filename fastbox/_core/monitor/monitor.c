@@ -84,13 +84,17 @@ static void drop_client(struct stream *stream) {
   stream->fd = -1;
 }
 
+static int client_error; /* of the first write to a client that failed for good */
+
 static void feed_client(struct stream *stream) {
   size_t length = stream->end - stream->start;
   /* poll promises room for PIPE_BUF bytes only; more could block and keep us from the log. */
   if (stream->client_is_pipe && length > 4096) length = 4096;
   ssize_t n = write(stream->client, stream->buffer + stream->start, length);
   if (n < 0) {
-    if (errno != EINTR && errno != EAGAIN) drop_client(stream);
+    if (errno == EINTR || errno == EAGAIN) return;
+    if (errno != EPIPE) client_error = errno; /* a full disk: whoever waits is told */
+    drop_client(stream);
     return;
   }
   stream->start += (size_t)n;
@@ -326,6 +330,7 @@ int monitor_main(int argc, char **argv, char **envp) {
   remove_cgroups(argv + ARG_CGROUPS);
   record_exit(FB_FD_DIR, -1, run, &record);
   flush_clients(streams);
+  record.client_error = client_error;
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
   int alone = waiter < 0 || record_exit(-1, waiter, run, &record) < 0;
   if (waiter >= 0) close(waiter); /* whoever waits goes on */

@@ -30,6 +30,7 @@ void reserve_exit(int directory);
 struct exit_record {
   int code, signal, oom;
   uint64_t dropped;
+  int client_error; /* errno of a write to the attached client, 0: none */
 };
 /* Writes the record to the file `exit` in `directory` and to status_fd (each if >= 0).
  * Returns 0, or -1 when nobody reads status_fd any more. */

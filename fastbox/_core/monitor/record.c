@@ -98,9 +98,9 @@ int record_exit(int directory, int status_fd, const char *run, const struct exit
   format_time(when);
   int n = snprintf(text, sizeof text,
                    "{\"version\":1,\"run\":%s,\"exit_code\":%d,\"signal\":%d,\"oom_killed\":%s,"
-                   "\"finished_at\":\"%s\",\"log_bytes_dropped\":%llu}\n",
+                   "\"finished_at\":\"%s\",\"log_bytes_dropped\":%llu,\"client_error\":%d}\n",
                    run, record->code, record->signal, record->oom ? "true" : "false", when,
-                   (unsigned long long)record->dropped);
+                   (unsigned long long)record->dropped, record->client_error);
   /* Over the reserved room: the newlines behind the text are white space to every reader. */
   if (directory >= 0) publish(directory, "exit", EXIT_NEW, 0, text, (size_t)n);
   if (status_fd < 0) return 0;
