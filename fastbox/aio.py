@@ -85,6 +85,8 @@ class AsyncEngine:
     exec = _coroutine(Engine.exec)
     stop = _coroutine(Engine.stop)
     kill = _coroutine(Engine.kill)
+    pause = _coroutine(Engine.pause)
+    unpause = _coroutine(Engine.unpause)
     remove = _coroutine(Engine.remove)
     wait = _coroutine(Engine.wait)
     cleanup = _coroutine(Engine.cleanup)

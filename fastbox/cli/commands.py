@@ -77,12 +77,18 @@ ENTRIES = (
     Entry("inspect", "Return low-level information on fastbox objects", "inspect"),
     Entry("kill", "Kill one or more running containers", "container kill, kill"),
     Entry("logs", "Fetch the logs of a container", "container logs, logs"),
+    Entry("pause", "Pause all processes within one or more containers", "container pause, pause"),
     Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
     Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry("start", "Start one or more stopped containers", "container start, start"),
     Entry("stop", "Stop one or more running containers", "container stop, stop"),
     Entry("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"),
     Entry("top", "Display the running processes of a container", "container top, top"),
+    Entry(
+        "unpause",
+        "Unpause all processes within one or more containers",
+        "container unpause, unpause",
+    ),
     Entry(
         "wait",
         "Block until one or more containers stop, then print their exit codes",

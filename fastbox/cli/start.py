@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..container.record import Status
 from ..errors import FastboxError
 from . import output
 from .command import App, FlagCommand
@@ -31,7 +32,7 @@ def _attached(app: App, values: Values, words: list[str]) -> int:
     if len(words) > 1:
         raise CliError("you cannot start and attach multiple containers at once")
     box = app.engine.container(words[0])
-    if box.state.status.is_up:
+    if box.state.status is Status.RUNNING:
         raise CliError(
             f"container {words[0]} is running already, and attaching to it is not supported yet",
             hint=f"`fastbox logs -f {words[0]}` shows its output",

@@ -16,7 +16,7 @@ from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
 from .cgroups import Cgroup
 from .plan import Filter
-from .record import Container, ContainerRecord
+from .record import Container, ContainerRecord, Status
 from .store import LOST_EXIT_CODE, storing
 
 if TYPE_CHECKING:
@@ -59,16 +59,25 @@ class Lifecycle:
         """
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
-            if self.store.state(record).status.is_up:
+            if self._check_startable(record).is_up:
                 return
             self._launch(record, directory, None)
+
+    def _check_startable(self, record: ContainerRecord) -> Status:
+        """Raises:
+        Conflict: it is paused.
+        """
+        status = self.store.state(record).status
+        if status is Status.PAUSED:
+            raise Conflict("cannot start a paused container, try unpause instead")
+        return status
 
     def run_attached(self, container_id: str, streams: launch.Streams) -> int:
         """Start with a client's streams and wait; the exit status. Removes an auto_remove one, and
         kills it first when the wait is interrupted (KeyboardInterrupt)."""
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
-            if self.store.state(record).status.is_up:
+            if self._check_startable(record).is_up:
                 raise Conflict(f"container {container_id} is already running")
             started = self._launch(record, directory, streams)
         try:
@@ -134,6 +143,8 @@ class Lifecycle:
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
         os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.store.pause_mark(record.id))
         cgroup = self._make_cgroup(record)
         try:
             overlay = launch.overlay_of(self.store, record, self.layers_dir)
@@ -187,6 +198,7 @@ class Lifecycle:
             timeout = DEFAULT_STOP_TIMEOUT if configured is None else configured
         self.mark_stopped(record.id)
         process.send(state.pid, state.pid_starttime, number)
+        self._resume(container)
         limit = None if timeout < 0 else float(timeout)
         if not process.wait_gone(state.pid, state.pid_starttime, limit):
             self._kill_all(container)
@@ -203,6 +215,7 @@ class Lifecycle:
     def _kill_all(self, container: Container) -> None:
         state = container.state
         process.send(state.pid, state.pid_starttime, 9)
+        self._resume(container)
         if not process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT):
             self._cgroup(container.record).kill()
             if not process.wait_gone(state.pid, state.pid_starttime, 2.0):
@@ -213,7 +226,8 @@ class Lifecycle:
                 )
 
     def kill(self, container_id: str, signal: str) -> None:
-        """Send a signal to init.
+        """Send a signal to init. A paused one goes on when it is asked to end; it gets any other
+        signal once it is unpaused.
 
         Raises:
             NotRunning
@@ -226,6 +240,8 @@ class Lifecycle:
         if number == 9:
             self.mark_stopped(container.id)
         process.send(state.pid, state.pid_starttime, number)
+        if number in (9, process.signal_number(container.record.stop_signal)):
+            self._resume(container)
         if number == 9:
             process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT)
             self._wait_recorded(container.record, KILL_TIMEOUT)
@@ -272,6 +288,51 @@ class Lifecycle:
         except FileNotFoundError as error:
             raise NotFound(f"No such container: {container_id}") from error
 
+    # pausing ------------------------------------------------------------------------------------
+    def pause(self, container_id: str) -> None:
+        """Stop all processes of a container where they are.
+
+        Raises:
+            NotRunning; Conflict: it is paused. Unsupported: see ``Cgroup.freeze``.
+        """
+        with self.store.locked(container_id):
+            container = self.store.load(container_id)
+            if not container.state.status.is_up:
+                raise NotRunning(f"container {container.id} is not running")
+            if container.state.status is Status.PAUSED:
+                raise Conflict(f"container {container.id} is already paused")
+            mark = self.store.pause_mark(container.id)
+            with storing(f"pausing container {container.name}"):
+                os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            try:
+                self._cgroup(container.record).freeze()
+            except BaseException:
+                self._resume(container)
+                raise
+
+    def unpause(self, container_id: str) -> None:
+        """Let a paused container go on.
+
+        Raises:
+            Conflict: it is not paused.
+        """
+        with self.store.locked(container_id):
+            container = self.store.load(container_id)
+            if container.state.status is not Status.PAUSED:
+                raise Conflict(f"Container {container.id} is not paused")
+            self._thaw(container)
+
+    def _thaw(self, container: Container) -> None:
+        self._cgroup(container.record).thaw()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.store.pause_mark(container.id))
+
+    def _resume(self, container: Container) -> None:
+        """Thaw what is about to end: frozen, it would never see its signal."""
+        if os.path.exists(self.store.pause_mark(container.id)):
+            with contextlib.suppress(FastboxError):
+                self._thaw(container)
+
     # removing -----------------------------------------------------------------------------------
     def remove(self, container_id: str, *, force: bool, volumes: bool) -> None:
         """Remove a container and its writable layer.
@@ -311,11 +372,14 @@ class Lifecycle:
 
     def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
         with self.store.locked(record.id):
-            if self.store.state(record).status.is_up:
-                raise Conflict(
-                    f'cannot remove container "{record.name}": container is running: stop the '
-                    "container before removing or force remove"
+            status = self.store.state(record).status
+            if status.is_up:
+                why = (
+                    "paused and must be unpaused first"
+                    if status is Status.PAUSED
+                    else "running: stop the container before removing or force remove"
                 )
+                raise Conflict(f'cannot remove container "{record.name}": container is {why}')
             self._cgroup(record).remove()
             self.store.discard(record.id, record.name)
         if volumes:

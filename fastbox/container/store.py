@@ -264,12 +264,12 @@ class ContainerStore:
         ended = self._exit_file(record.id)
         if running is not None and (ended is None or ended.run < running.run):
             if process.is_alive(running.pid, running.pid_starttime):
-                return self._up(running)
+                return self._up(record, running)
             monitored = process.is_alive(running.monitor_pid, running.monitor_starttime)
             ended = self._exit_file(record.id)  # it may have been written since we looked
             if ended is None or ended.run < running.run:
                 # Init has ended; while the monitor lives, its record is about to come.
-                return self._up(running) if monitored else self._lost(running)
+                return self._up(record, running) if monitored else self._lost(running)
         if ended is None:
             return self._never_ended(record.id)
         return ContainerState(
@@ -282,15 +282,27 @@ class ContainerStore:
             run=ended.run,
         )
 
-    def _up(self, running: _StateFile) -> ContainerState:
+    def _up(self, record: ContainerRecord, running: _StateFile) -> ContainerState:
         return ContainerState(
-            status=Status.RUNNING,
+            status=Status.PAUSED if self._is_frozen(record) else Status.RUNNING,
             pid=running.pid,
             pid_starttime=running.pid_starttime,
             monitor_pid=running.monitor_pid,
             started_at=running.started_at,
             run=running.run,
         )
+
+    def pause_mark(self, container_id: str) -> str:
+        """The file that is there while a container may be paused: made before it is frozen,
+        removed after it is thawed. Without it nobody needs to ask the cgroup."""
+        return f"{self.runtime_directory(container_id)}/paused"
+
+    def _is_frozen(self, record: ContainerRecord) -> bool:
+        if not os.path.exists(self.pause_mark(record.id)):
+            return False
+        from . import cgroups
+
+        return cgroups.open_existing(cgroups.detect(), record.cgroup_path).is_frozen()
 
     def _lost(self, running: _StateFile) -> ContainerState:
         why = "the monitor was killed" if running.pid else "the machine was restarted"

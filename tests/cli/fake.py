@@ -137,6 +137,14 @@ class FakeEngine:
     def kill(self, name: str, **kwargs: Any) -> None:
         self._note("kill", name, **kwargs)
 
+    def pause(self, name: str) -> None:
+        self._note("pause", name)
+        self.container(name)
+
+    def unpause(self, name: str) -> None:
+        self._note("unpause", name)
+        self.container(name)
+
     def remove(self, name: str, **kwargs: Any) -> None:
         self._note("remove", name, **kwargs)
         self.container(name)

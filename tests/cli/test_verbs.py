@@ -20,7 +20,7 @@ def boxes(fake: FakeEngine) -> None:
 
 
 @pytest.mark.usefixtures("boxes")
-@pytest.mark.parametrize("command", ["stop", "kill", "rm"])
+@pytest.mark.parametrize("command", ["stop", "kill", "rm", "pause", "unpause"])
 def test_names_are_echoed_in_their_order(fastbox: Fastbox, command: str) -> None:
     result = fastbox(command, "b", ID[:12], "a")
     assert (result.code, result.err) == (0, "")
@@ -28,7 +28,7 @@ def test_names_are_echoed_in_their_order(fastbox: Fastbox, command: str) -> None
 
 
 @pytest.mark.usefixtures("boxes")
-@pytest.mark.parametrize("command", ["stop", "rm", "wait"])
+@pytest.mark.parametrize("command", ["stop", "rm", "wait", "pause", "unpause"])
 def test_what_fails_is_told_at_the_end(fastbox: Fastbox, command: str) -> None:
     result = fastbox(command, "x", "a", "y")
     assert result.code == 1

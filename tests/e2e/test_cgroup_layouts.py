@@ -42,6 +42,22 @@ def check_isolated(cli: Command) -> None:
     assert run(cli, [], "mkdir /sys/fs/cgroup/x 2>/dev/null || echo read-only") == "read-only"
 
 
+def check_pause(cli: Command) -> None:
+    cli.ok("run", "-d", "--name", "still", "busybox", "sleep", "1000")
+    for end in ("stop", "kill", "rm"):
+        assert cli.ok("pause", "still") == "still"
+        assert cli.ok("ps", "-a", "--format", "{{.State}}", "-f", "name=still") == "paused"
+        assert "is paused, unpause" in cli.fails(1, "exec", "still", "true")
+        cli.ok("unpause", "still")
+        cli.ok("exec", "still", "true")
+        cli.ok("pause", "still")
+        cli.ok(*{"stop": ("stop", "-t", "0"), "kill": ("kill",), "rm": ("rm", "-f")}[end], "still")
+        if end != "rm":
+            assert cli.ok("inspect", "-f", "{{.State.ExitCode}}", "still") == "137"
+            cli.ok("start", "still")
+    assert cli.ok("ps", "-aq") == ""
+
+
 def read_v1(cli: Command) -> None:
     files = "memory/memory.limit_in_bytes pids/pids.max cpuset/cpuset.cpus cpu/cpu.cfs_quota_us"
     out = run(cli, LIMITS, f"cd /sys/fs/cgroup && cat {files}")
@@ -55,6 +71,7 @@ def read_v2(cli: Command) -> None:
 
 def test_as_the_host_is(cli: Command, busybox_image: str) -> None:
     check_isolated(cli)
+    check_pause(cli)
     if detect().mode == "v2":
         read_v2(cli)
     else:
@@ -66,6 +83,7 @@ def test_as_the_host_is(cli: Command, busybox_image: str) -> None:
 def test_v1_alone(cli: Command, busybox_image: str) -> None:
     alone = hiding(cli, V2)
     check_isolated(alone)
+    check_pause(alone)
     read_v1(alone)
     assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "1"
     alone.ok("run", "-d", "--name", "box", "busybox", "sleep", "1000")
@@ -81,6 +99,7 @@ def test_v1_alone(cli: Command, busybox_image: str) -> None:
 def test_v2_alone(cli: Command, busybox_image: str) -> None:
     alone = hiding(cli, V1)
     check_isolated(alone)
+    check_pause(alone)
     assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "2"
     with open(os.path.join(V2[0], "cgroup.controllers")) as file:
         controllers = file.read().split()

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "image": LOWER | {"registry", "volume"},
     "container": LOWER | {"image", "volume"},
     "info": LOWER | {"container"},
-    "engine": LOWER | {"info", "registry", "volume", "image", "container"},
+    "verbs": LOWER | {"container"},
+    "engine": LOWER | {"info", "registry", "volume", "image", "container", "verbs"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {
