@@ -84,6 +84,7 @@ class AsyncEngine:
     top = _coroutine(Engine.top)
     exec = _coroutine(Engine.exec)
     stop = _coroutine(Engine.stop)
+    restart = _coroutine(Engine.restart)
     kill = _coroutine(Engine.kill)
     pause = _coroutine(Engine.pause)
     unpause = _coroutine(Engine.unpause)

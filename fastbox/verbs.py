@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .errors import FastboxError
+
 if TYPE_CHECKING:
     from .container.lifecycle import Lifecycle
     from .container.store import ContainerStore
@@ -19,6 +21,24 @@ class ChangingVerbs:
 
         @property
         def _lifecycle(self) -> Lifecycle: ...
+
+    def restart(
+        self, container: str, *, timeout: int | None = None, signal: str | None = None
+    ) -> None:
+        """Stop a container, if it is running, and start it detached.
+
+        Args:
+            timeout, signal: see ``stop``.
+
+        Raises:
+            NotFound; FastboxError: as ``stop`` and ``start``, with what was done before.
+        """
+        container_id = self._containers.resolve(container)
+        try:
+            self._lifecycle.restart(container_id, timeout, signal)
+        except FastboxError as error:
+            error.message = f"Cannot restart container {container}: {error.message}"
+            raise
 
     def pause(self, container: str) -> None:
         """Stop all processes of a container where they are.

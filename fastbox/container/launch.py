@@ -90,6 +90,14 @@ def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> O
     return Overlay(layers, target, options)
 
 
+def forget_volatile(directory: str) -> None:
+    """Let a volatile overlay (see ``overlay_of``) be mounted once more: it leaves a mark that the
+    kernel refuses, because after a power loss its files may be damaged. None came between."""
+    from .._core.tree import remove_tree
+
+    remove_tree(f"{directory}/work/work/incompat")
+
+
 def lower_dirs(record: ContainerRecord) -> str:
     """``lowerdir=`` of a container's image, the init layer on top."""
     return ":".join([init_layer.NAME, *record.layers])

@@ -90,7 +90,7 @@ class Lifecycle:
         finally:
             os.close(started.status_fd)
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
                 self._remove_ended(record)
         return status
 
@@ -191,18 +191,63 @@ class Lifecycle:
         container = self.store.load(container_id)
         if not container.state.status.is_up:
             return
-        record, state = container.record, container.state
-        number = process.signal_number(signal or record.stop_signal)
+        number = process.signal_number(signal or container.record.stop_signal)
+        self.mark_stopped(container_id)
+        self._end(container, timeout, number)
+        self._wait_recorded(container.record, KILL_TIMEOUT)
+
+    def _end(self, container: Container, timeout: int | None, number: int) -> None:
+        state = container.state
         if timeout is None:
-            configured = record.config.stop_timeout
+            configured = container.record.config.stop_timeout
             timeout = DEFAULT_STOP_TIMEOUT if configured is None else configured
-        self.mark_stopped(record.id)
         process.send(state.pid, state.pid_starttime, number)
         self._resume(container)
         limit = None if timeout < 0 else float(timeout)
         if not process.wait_gone(state.pid, state.pid_starttime, limit):
             self._kill_all(container)
-        self._wait_recorded(record, KILL_TIMEOUT)
+
+    def restart(self, container_id: str, timeout: int | None, signal: str | None) -> None:
+        """Stop it, if it is up, and start it; nobody else starts or removes it in between."""
+        with self.store.locked(container_id) as directory:
+            container = self.store.load(container_id)
+            record = container.record
+            number = process.signal_number(signal or record.stop_signal)
+            if container.state.status.is_up:
+                with self._kept(record):
+                    self._end(container, timeout, number)
+                    self._wait_down(record)
+                launch.forget_volatile(container.directory)
+            self._launch(record, directory, None)
+
+    @contextlib.contextmanager
+    def _kept(self, record: ContainerRecord) -> Iterator[None]:
+        """An auto_remove container stays, although it ends: its monitor looks for this mark. Should
+        this process be killed, the container goes with the next command that lists it."""
+        if not record.config.auto_remove:
+            yield
+            return
+        mark = f"{self.store.directory(record.id)}/restarting"
+        with storing(f"restarting container {record.name}"):
+            os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(mark)
+
+    def _wait_down(self, record: ContainerRecord) -> None:
+        """Until the exit record stands; and until the monitor has seen the mark of ``_kept``."""
+        deadline = time.monotonic() + KILL_TIMEOUT
+        while self.store.state(record).status.is_up:
+            if time.monotonic() > deadline:
+                raise FastboxError(
+                    f"the end of container {record.name} was not recorded",
+                    hint="its monitor may be stopped; `fastbox kill` and `start` it",
+                )
+            time.sleep(0.001)
+        if record.config.auto_remove and launch.removal_flag(record, False) == "x":
+            process.wait_gone(*self.store.monitor(record.id), KILL_TIMEOUT)
 
     def mark_stopped(self, container_id: str) -> None:
         """Remember that the user stopped it (restart policies look for that)."""

@@ -137,6 +137,10 @@ class FakeEngine:
     def kill(self, name: str, **kwargs: Any) -> None:
         self._note("kill", name, **kwargs)
 
+    def restart(self, name: str, **kwargs: Any) -> None:
+        self._note("restart", name, **kwargs)
+        self.container(name)
+
     def pause(self, name: str) -> None:
         self._note("pause", name)
         self.container(name)

@@ -20,7 +20,7 @@ def boxes(fake: FakeEngine) -> None:
 
 
 @pytest.mark.usefixtures("boxes")
-@pytest.mark.parametrize("command", ["stop", "kill", "rm", "pause", "unpause"])
+@pytest.mark.parametrize("command", ["stop", "kill", "rm", "pause", "unpause", "restart"])
 def test_names_are_echoed_in_their_order(fastbox: Fastbox, command: str) -> None:
     result = fastbox(command, "b", ID[:12], "a")
     assert (result.code, result.err) == (0, "")
@@ -28,7 +28,7 @@ def test_names_are_echoed_in_their_order(fastbox: Fastbox, command: str) -> None
 
 
 @pytest.mark.usefixtures("boxes")
-@pytest.mark.parametrize("command", ["stop", "rm", "wait", "pause", "unpause"])
+@pytest.mark.parametrize("command", ["stop", "rm", "wait", "pause", "unpause", "restart"])
 def test_what_fails_is_told_at_the_end(fastbox: Fastbox, command: str) -> None:
     result = fastbox(command, "x", "a", "y")
     assert result.code == 1
@@ -37,7 +37,8 @@ def test_what_fails_is_told_at_the_end(fastbox: Fastbox, command: str) -> None:
 
 
 @pytest.mark.usefixtures("boxes")
-def test_flags_of_stop(fastbox: Fastbox, fake: FakeEngine) -> None:
+@pytest.mark.parametrize("command", ["stop", "restart"])
+def test_flags_of_stop(fastbox: Fastbox, fake: FakeEngine, command: str) -> None:
     for words, wanted in (
         ((), {"timeout": None, "signal": None}),
         (("-t", "3"), {"timeout": 3, "signal": None}),
@@ -46,11 +47,11 @@ def test_flags_of_stop(fastbox: Fastbox, fake: FakeEngine) -> None:
         (("--time", "4"), {"timeout": 4, "signal": None}),
     ):
         fake.calls.clear()
-        result = fastbox("stop", *words, "a")
-        assert fake.asked("stop")[1] == wanted
+        result = fastbox(command, *words, "a")
+        assert fake.asked(command)[1] == wanted
         deprecated = "Flag --time has been deprecated, use --timeout instead\n"
         assert result.err == (deprecated if "--time" in words else "")
-    result = fastbox("stop", "-t", "3", "--time", "4", "a")
+    result = fastbox(command, "-t", "3", "--time", "4", "a")
     assert result.code == 1
     assert "conflicting options: cannot specify both --timeout and --time\n" in result.err
 

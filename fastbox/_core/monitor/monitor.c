@@ -242,9 +242,10 @@ static void release_name(char **argv) {
   close(names);
 }
 
-/* --rm: from the rename on, the container does not exist. */
+/* --rm: from the rename on, the container does not exist. One that is being restarted stays. */
 static void forget_container(char **argv, char *trash, size_t size) {
   char path[4096];
+  if (faccessat(FB_FD_DIR, "restarting", F_OK, 0) == 0) return;
   snprintf(trash, size, "%s/trash/%s", argv[ARG_ROOT], argv[ARG_ID]);
   snprintf(path, sizeof path, "%s/containers/%s", argv[ARG_ROOT], argv[ARG_ID]);
   flock(FB_FD_DIR, LOCK_EX | LOCK_NB); /* a sweep of the trash leaves it to us */
