@@ -88,6 +88,7 @@ class AsyncEngine:
     kill = _coroutine(Engine.kill)
     pause = _coroutine(Engine.pause)
     unpause = _coroutine(Engine.unpause)
+    rename = _coroutine(Engine.rename)
     remove = _coroutine(Engine.remove)
     wait = _coroutine(Engine.wait)
     cleanup = _coroutine(Engine.cleanup)

@@ -55,3 +55,11 @@ class ChangingVerbs:
             Conflict: it is not paused.
         """
         self._lifecycle.unpause(self._containers.resolve(container))
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            NotFound; Conflict: the name is taken. InvalidArgument: it is no name, or its own.
+        """
+        self._lifecycle.rename(container, name)

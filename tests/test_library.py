@@ -128,8 +128,8 @@ def test_wait_sees_the_status_of_a_removed_container(engine: Engine, busybox_ima
     waited: list[int] = []
     waiter = threading.Thread(target=lambda: waited.append(engine.wait(box.id)))
     waiter.start()
-    # It holds the record's lock once it waits: then let the container end.
-    path = f"{box.directory}/container.json"
+    # It holds a lock once it waits: then let the container end.
+    path = f"{box.directory}/upper"
     while subprocess.run(["flock", "-n", "-x", path, "true"], check=False).returncode == 0:
         pass
     os.close(writer)

@@ -78,6 +78,7 @@ ENTRIES = (
     Entry("kill", "Kill one or more running containers", "container kill, kill"),
     Entry("logs", "Fetch the logs of a container", "container logs, logs"),
     Entry("pause", "Pause all processes within one or more containers", "container pause, pause"),
+    Entry("rename", "Rename a container", "container rename, rename"),
     Entry("restart", "Restart one or more containers", "container restart, restart"),
     Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
     Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),

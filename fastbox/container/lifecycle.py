@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from ..errors import Conflict, FastboxError, LaunchError, NotFound, NotRunning, StoreError
+from ..errors import (
+    Conflict,
+    FastboxError,
+    InvalidArgument,
+    LaunchError,
+    NotFound,
+    NotRunning,
+    StoreError,
+)
 from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
 from .cgroups import Cgroup
@@ -332,6 +340,22 @@ class Lifecycle:
                 return code
         except FileNotFoundError as error:
             raise NotFound(f"No such container: {container_id}") from error
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container (its name or id) another name.
+
+        Raises:
+            InvalidArgument, NotFound, Conflict
+        """
+        if not container or not name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        container_id = self.store.resolve(container)
+        with self.store.locked(container_id):
+            try:
+                self.store.rename(container_id, name)
+            except Conflict as error:
+                error.message = f"Error when allocating new name: {error.message}"
+                raise
 
     # pausing ------------------------------------------------------------------------------------
     def pause(self, container_id: str) -> None:

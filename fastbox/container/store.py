@@ -151,6 +151,7 @@ class ContainerStore:
             names.check(name)
             name = name.removeprefix("/")
             if not self._take(name, container_id):
+                self._free_if_stale(name)
                 holder = self.id_of_name(name)
                 if holder is None and self._take(name, container_id):
                     return name
@@ -184,6 +185,48 @@ class ContainerStore:
         with contextlib.suppress(OSError), lock(self.names):
             if os.readlink(path) == container_id:
                 os.unlink(path)
+
+    def rename(self, container_id: str, new: str) -> None:
+        """Give a container another name; the caller holds its lock.
+
+        The record tells the name. The new link is made before, the old one removed after it: when
+        the process is killed between, the container has two, and the one that its record does not
+        tell is free for who asks for it.
+
+        Raises:
+            Conflict: the name is taken, or is its own. InvalidArgument: it is no name.
+        """
+        record = self.load_record(container_id)
+        old = record.name
+        if new.removeprefix("/") == old:
+            raise InvalidArgument("Renaming a container with the same name as its current name")
+        with contextlib.ExitStack() as undo:
+            record.name = self._reserve_for(container_id, new)
+            undo.callback(self.release_name, record.name, container_id)
+            with storing(f"renaming container {old}"):
+                self.save_record(record, sync=not record.config.auto_remove)
+            undo.pop_all()
+        self.release_name(old, container_id)
+
+    def _reserve_for(self, container_id: str, name: str) -> str:
+        """``reserve_name`` for a container that may hold the name already, by a rename that was
+        killed."""
+        if self.id_of_name(name.removeprefix("/")) == container_id:
+            return name.removeprefix("/")
+        return self.reserve_name(name, container_id)
+
+    def _free_if_stale(self, name: str) -> None:
+        """Take a name from a container whose record tells another one, unless somebody has it
+        locked (and is about to write that)."""
+        holder = self.id_of_name(name)
+        if holder is None:
+            return
+        with (
+            contextlib.suppress(OSError, FastboxError),
+            lock(self.directory(holder), blocking=False),
+        ):
+            if self.load_record(holder).name != name:
+                self.release_name(name, holder)
 
     def id_of_name(self, name: str) -> str | None:
         """The id that holds a name; a name whose container is gone is freed."""
@@ -350,9 +393,11 @@ class ContainerStore:
             self.directory(container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )
         try:
-            record = os.open("container.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            # Not a file that is replaced when it changes.
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            upper = os.open("upper", flags, dir_fd=directory)
             try:
-                fcntl.flock(record, fcntl.LOCK_SH)
+                fcntl.flock(upper, fcntl.LOCK_SH)
 
                 def read() -> int | None:
                     try:
@@ -368,7 +413,7 @@ class ContainerStore:
 
                 yield read
             finally:
-                os.close(record)
+                os.close(upper)
         finally:
             os.close(directory)
 
@@ -438,9 +483,9 @@ class ContainerStore:
                     self._delete(entry)
 
     def _free_names(self) -> None:
-        """Free the names of containers that are gone."""
+        """Free the names of containers that are gone or have another."""
         for name in os.listdir(self.names):
-            self.id_of_name(name)
+            self._free_if_stale(name)
 
     def sweep(self) -> None:
         """Remove what a killed process left behind: trash, containers never finished, names

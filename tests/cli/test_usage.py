@@ -98,6 +98,7 @@ COUNTS = [
     ("create", "requires at least 1 argument", RUN.replace("run", "create"), "See"),
     ("ps a b", "accepts no arguments", PS, "Run"),
     ("rm", "requires at least 1 argument", "fastbox rm [OPTIONS] CONTAINER [CONTAINER...]", "See"),
+    ("rename a", "requires 2 arguments", "fastbox rename CONTAINER NEW_NAME", "Run"),
     ("tag a", "requires 2 arguments", "fastbox tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Run"),
     (
         "exec x",

@@ -99,6 +99,16 @@ def test_top(fastbox: Fastbox, fake: FakeEngine) -> None:
     assert fake.asked("top")[0] == ("web", None)
 
 
+@pytest.mark.usefixtures("boxes")
+def test_rename(fastbox: Fastbox, fake: FakeEngine) -> None:
+    result = fastbox("rename", "a", "new")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert fake.asked("rename")[0] == ("a", "new")
+    result = fastbox("container", "rename", "x", "new")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "Error: failed to rename container: No such container: x\n"
+
+
 def test_cleanup(fastbox: Fastbox, fake: FakeEngine) -> None:
     result = fastbox("container", "cleanup", ID)
     assert (result.code, result.out, result.err) == (0, "", "")
