@@ -90,6 +90,7 @@ class AsyncEngine:
     unpause = _coroutine(Engine.unpause)
     rename = _coroutine(Engine.rename)
     remove = _coroutine(Engine.remove)
+    prune_containers = _coroutine(Engine.prune_containers)
     wait = _coroutine(Engine.wait)
     cleanup = _coroutine(Engine.cleanup)
     inspect_container = _coroutine(Engine.inspect_container)

@@ -8,6 +8,7 @@ from .errors import FastboxError
 
 if TYPE_CHECKING:
     from .container.lifecycle import Lifecycle
+    from .container.record import Container
     from .container.store import ContainerStore
 
 
@@ -21,6 +22,8 @@ class ChangingVerbs:
 
         @property
         def _lifecycle(self) -> Lifecycle: ...
+
+        def _all_containers(self) -> list[Container]: ...
 
     def restart(
         self, container: str, *, timeout: int | None = None, signal: str | None = None
@@ -63,3 +66,21 @@ class ChangingVerbs:
             NotFound; Conflict: the name is taken. InvalidArgument: it is no name, or its own.
         """
         self._lifecycle.rename(container, name)
+
+    def prune_containers(
+        self, *, filters: dict[str, list[str]] | None = None
+    ) -> tuple[list[str], int]:
+        """Remove the containers that are not up; one that is just being made to run stays.
+
+        Args:
+            filters: ``until`` (a time or a duration), ``label``, ``label!``.
+
+        Returns:
+            (ids removed, bytes freed)
+
+        Raises:
+            InvalidArgument: a bad filter.
+        """
+        from .container.prune import prune
+
+        return prune(self._lifecycle, self._all_containers(), filters or {})

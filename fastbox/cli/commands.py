@@ -101,6 +101,7 @@ ENTRIES = (
         "Display detailed information on one or more containers",
         "container inspect",
     ),
+    Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(

@@ -157,6 +157,10 @@ class FakeEngine:
         self._note("remove", name, **kwargs)
         self.container(name)
 
+    def prune_containers(self, **kwargs: Any) -> tuple[list[str], int]:
+        self._note("prune_containers", **kwargs)
+        return [box.id for box in self.boxes], 212_000_000
+
     def wait(self, name: str) -> int:
         self._note("wait", name)
         self.container(name)

@@ -330,6 +330,33 @@ def test_volume_prune_by_force(fastbox: Fastbox, fake: FakeEngine) -> None:
     assert fake.asked("prune_volumes")[1] == {"all": True, "filters": {}}
 
 
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize(("answer", "goes"), [("y", True), ("n", False), ("", False)])
+def test_container_prune_asks(
+    fastbox: Fastbox,
+    fake: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    goes: bool,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n" if answer else ""))
+    result = fastbox("container", "prune")
+    question = (
+        "WARNING! This will remove all stopped containers.\n"
+        "Are you sure you want to continue? [y/N] "
+    )
+    done = f"Deleted Containers:\n{ID}\n{'f' * 64}\n\nTotal reclaimed space: 212MB\n"
+    assert (result.code, result.out, result.err) == (0, question + (done if goes else ""), "")
+    assert bool(fake.calls) is goes
+
+
+def test_container_prune_by_force(fastbox: Fastbox, fake: FakeEngine) -> None:
+    result = fastbox("container", "prune", "-f", "--filter", "until=1h", "--filter", "label=a=b")
+    assert result.out == "Total reclaimed space: 212MB\n"
+    wanted = {"until": ["1h"], "label": ["a=b"]}
+    assert fake.asked("prune_containers")[1] == {"filters": wanted}
+
+
 # ---- inspect -----------------------------------------------------------------------------------
 
 
