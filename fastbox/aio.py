@@ -88,6 +88,7 @@ class AsyncEngine:
     kill = _coroutine(Engine.kill)
     pause = _coroutine(Engine.pause)
     unpause = _coroutine(Engine.unpause)
+    update = _coroutine(Engine.update)
     rename = _coroutine(Engine.rename)
     remove = _coroutine(Engine.remove)
     prune_containers = _coroutine(Engine.prune_containers)

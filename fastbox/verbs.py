@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .errors import FastboxError
 
 if TYPE_CHECKING:
+    from .container.config import RestartPolicy
     from .container.lifecycle import Lifecycle
     from .container.record import Container
     from .container.store import ContainerStore
@@ -58,6 +59,43 @@ class ChangingVerbs:
             Conflict: it is not paused.
         """
         self._lifecycle.unpause(self._containers.resolve(container))
+
+    def update(
+        self,
+        container: str,
+        *,
+        memory: int | None = None,
+        memory_swap: int | None = None,
+        memory_reservation: int | None = None,
+        nano_cpus: int | None = None,
+        cpu_shares: int | None = None,
+        cpuset_cpus: str | None = None,
+        cpuset_mems: str | None = None,
+        pids_limit: int | None = None,
+        restart: RestartPolicy | None = None,
+    ) -> None:
+        """Change limits and restart policy of a container, running or not; see
+        ``ContainerConfig`` for what they mean. None leaves one as it is.
+
+        Raises:
+            NotFound; InvalidArgument: a bad limit. Conflict: it does not go with the others.
+            Unsupported: on cgroup v1, a running container has joined the hierarchies of the limits
+            that it was started with, and no others.
+        """
+        from .container.update import Changes
+
+        changes = Changes(
+            memory=memory,
+            memory_swap=memory_swap,
+            memory_reservation=memory_reservation,
+            nano_cpus=nano_cpus,
+            cpu_shares=cpu_shares,
+            cpuset_cpus=cpuset_cpus,
+            cpuset_mems=cpuset_mems,
+            pids_limit=pids_limit,
+            restart=restart,
+        )
+        self._lifecycle.update(self._containers.resolve(container), changes)
 
     def rename(self, container: str, name: str) -> None:
         """Give a container another name.

@@ -92,6 +92,11 @@ ENTRIES = (
         "container unpause, unpause",
     ),
     Entry(
+        "update",
+        "Update configuration of one or more containers",
+        "container update, update",
+    ),
+    Entry(
         "wait",
         "Block until one or more containers stop, then print their exit codes",
         "container wait, wait",

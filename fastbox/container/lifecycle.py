@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..volume.store import VolumeStore
     from .exec import ExecRequest
     from .store import ContainerStore
+    from .update import Changes
 
 DEFAULT_STOP_TIMEOUT = 10
 KILL_TIMEOUT = 10.0
@@ -356,6 +357,18 @@ class Lifecycle:
             except Conflict as error:
                 error.message = f"Error when allocating new name: {error.message}"
                 raise
+
+    def update(self, container_id: str, changes: Changes) -> None:
+        """Change limits and restart policy; see ``update.update``."""
+        from .update import update
+
+        with self.store.locked(container_id):
+            container = self.store.load(container_id)
+            up = container.state.status.is_up
+            with self._using_config(container.record):  # a damaged one is told before
+                update(
+                    self.store, container, changes, self._cgroup(container.record) if up else None
+                )
 
     # pausing ------------------------------------------------------------------------------------
     def pause(self, container_id: str) -> None:

@@ -141,6 +141,10 @@ class FakeEngine:
         self._note("restart", name, **kwargs)
         self.container(name)
 
+    def update(self, name: str, **kwargs: Any) -> None:
+        self._note("update", name, **kwargs)
+        self.container(name)
+
     def rename(self, name: str, new: str) -> None:
         self._note("rename", name, new)
         self.container(name)

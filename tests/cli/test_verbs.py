@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastbox.container.config import RestartPolicy
 from fastbox.container.logs import LogLine
 from fastbox.errors import Conflict, NotRunning
 from tests.cli.conftest import Fastbox
@@ -97,6 +98,29 @@ def test_top(fastbox: Fastbox, fake: FakeEngine) -> None:
     fake.calls.clear()
     fastbox("top", "web")
     assert fake.asked("top")[0] == ("web", None)
+
+
+@pytest.mark.usefixtures("boxes")
+def test_update(fastbox: Fastbox, fake: FakeEngine) -> None:
+    words = ["-m", "64m", "--memory-swap", "-1", "--cpus", "1.5", "-c", "512"]
+    words += ["--cpuset-cpus", "0", "--pids-limit", "0"]
+    result = fastbox("update", *words, "--restart", "on-failure:3", "a", "x", "b")
+    assert (result.code, result.out) == (1, "a\nb\n")
+    assert result.err == "Error: No such container: x\n"
+    assert fake.calls[0][2] == {
+        "memory": 64 << 20,
+        "memory_swap": -1,
+        "nano_cpus": 1_500_000_000,
+        "cpu_shares": 512,
+        "cpuset_cpus": "0",
+        "pids_limit": 0,
+        "restart": RestartPolicy(name="on-failure", max_retries=3),
+    }
+    result = fastbox("container", "update", "a")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "you must provide one or more flags when using this command\n"
+    result = fastbox("update", "--restart", "maybe", "a")
+    assert "invalid restart policy: unknown policy 'maybe'" in result.err
 
 
 @pytest.mark.usefixtures("boxes")

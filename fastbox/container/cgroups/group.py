@@ -185,13 +185,15 @@ class Cgroup:
             PermissionDenied, InvalidArgument: as ``create``.
         """
         for controller in resources.controllers():
-            if controller in self.v1_dirs:
-                v1.apply(self.v1_dirs[controller], controller, resources)
-            elif controller in self.layout.v1:
+            if controller in self.layout.v1 and controller not in self.v1_dirs:
                 raise Unsupported(
                     f"cgroup {self.path} is not in the {controller} hierarchy",
-                    hint="recreate the container with this limit; on cgroup v2 it can be changed",
+                    hint="a container joins it when it starts with such a limit: stop it, update "
+                    "it, start it; on cgroup v2 it can be changed at any time",
                 )
+        for controller in resources.controllers():
+            if controller in self.v1_dirs:
+                v1.apply(self.v1_dirs[controller], controller, resources)
             else:
                 self._apply_v2(controller, resources)
 

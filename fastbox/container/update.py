@@ -1,0 +1,135 @@
+"""``update``: other limits and another restart policy for a container that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from .. import atomic
+from ..errors import Conflict, FastboxError
+from . import cgroups
+from .cgroups import Resources
+from .config import ContainerConfig, RestartPolicy
+from .store import storing
+
+if TYPE_CHECKING:
+    from .cgroups import Cgroup
+    from .record import Container
+    from .store import ContainerStore
+
+_MEMORY = ("memory", "memory_swap", "memory_reservation")
+
+
+class Changes(msgspec.Struct, kw_only=True):
+    """What to change; None and 0 leave a limit as it is. Fields as in ``ContainerConfig``, but a
+    pids_limit of 0 is none."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    nano_cpus: int | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids_limit: int | None = None
+    restart: RestartPolicy | None = None
+
+    def limits(self) -> dict[str, Any]:
+        """The limits to set, by the config's field."""
+        asked = {key: value for key, value in msgspec.structs.asdict(self).items() if value}
+        asked.pop("restart", None)
+        if self.pids_limit == 0:
+            asked["pids_limit"] = -1
+        return asked
+
+
+def update(
+    store: ContainerStore, container: Container, changes: Changes, cgroup: Cgroup | None
+) -> None:
+    """Change a container; on an error it is as it was. The caller holds its lock.
+
+    Args:
+        cgroup: of a container that is up.
+
+    Raises:
+        InvalidArgument: a bad limit. Conflict: it does not go with what the container has.
+        Unsupported: see ``Cgroup.update``. StoreError
+    """
+    record = container.record
+    old, limits = record.config, changes.limits()
+    with _named(container):
+        new = _merged(old, changes, limits)
+    cgroups.validate(Resources.from_config(new), cgroups.detect())
+    with _named(container), contextlib.ExitStack() as undo:
+        if cgroup is not None and limits:
+            undo.callback(_put_back, cgroup, old, limits)
+            cgroup.update(_part(new, limits))
+        record.config = new
+        with storing("storing it"):
+            # The record last: it is what counts.
+            _write_resources(store.directory(record.id), new, sync=not old.auto_remove)
+            store.save_record(record, sync=not old.auto_remove)
+        undo.pop_all()
+
+
+@contextlib.contextmanager
+def _named(container: Container) -> Iterator[None]:
+    try:
+        yield
+    except FastboxError as error:
+        error.message = f"Cannot update container {container.id}: {error.message}"
+        raise
+
+
+def _merged(old: ContainerConfig, changes: Changes, limits: dict[str, Any]) -> ContainerConfig:
+    new: ContainerConfig = msgspec.structs.replace(old, **limits)
+    swap = old.memory_swap or 2 * max(old.memory, 0)
+    if "memory" in limits and "memory_swap" not in limits and swap > 0:
+        if new.memory > swap:
+            raise Conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the "
+                "memoryswap at the same time"
+            )
+        new.memory_swap = swap  # as it was: it does not follow the memory
+    if changes.restart is not None:
+        if old.auto_remove and changes.restart.name != "no":
+            raise Conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            )
+        new.restart = changes.restart
+    return new
+
+
+def _part(config: ContainerConfig, limits: dict[str, Any]) -> Resources:
+    """Those of the config's limits that are to be set; memory and swap depend on each other."""
+    wanted = set(limits)
+    if not wanted.isdisjoint(_MEMORY):
+        wanted.update(_MEMORY)
+    return Resources(**{key: getattr(config, key) for key in wanted}, devices=None)
+
+
+def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> None:
+    before = _part(old, limits)
+    if not limits.keys().isdisjoint(_MEMORY):
+        before.memory = before.memory or -1
+        before.memory_swap = before.swap_limit or -1
+    if "pids_limit" in limits:
+        before.pids_limit = before.pids_limit or -1
+    with contextlib.suppress(FastboxError):
+        cgroup.update(before)
+
+
+def _write_resources(directory: str, config: ContainerConfig, *, sync: bool) -> None:
+    """The limits in config.json, for whoever reads it as a runtime's; its devices stay."""
+    path = os.path.join(directory, "config.json")
+    with open(path, "rb") as file:
+        spec = orjson.loads(file.read())
+    resources = spec["linux"]["resources"]
+    devices = {"devices": resources["devices"]} if "devices" in resources else {}
+    spec["linux"]["resources"] = {**Resources.from_config(config).to_oci(), **devices}
+    atomic.write(path, orjson.dumps(spec), sync=sync)
