@@ -39,7 +39,7 @@ PROGRAMS: dict[str, list[str]] = {
     "fastbox-monitor": [
         "monitor/*.c",
         "tree/remove.c",
-        *(f"launch/{part}.c" for part in ("context", "paths", "ops", "users", "finish")),
+        *(f"launch/{part}.c" for part in ("context", "paths", "ops", "console", "users", "finish")),
     ],
 }
 

@@ -22,6 +22,7 @@ OP_MKDIR: int
 OP_ROOT_READONLY: int
 OP_PROC_WRITE: int
 OP_RLIMIT: int
+OP_CONSOLE: int
 STEP_CLONE: int
 STEP_USER: int
 STEP_GROUP: int
@@ -49,6 +50,7 @@ P_INIT: int
 P_USER_NAME: int
 P_GROUP: int
 P_DETACH: int
+P_TTY: int
 ERROR_SIZE: int
 
 class StepError(Exception):
@@ -68,6 +70,7 @@ def start(
     monitor_fds: Sequence[int],
     helper_fd: int = -1,
     cgroup_fd: int = -1,
+    console_fd: int = -1,
 ) -> tuple[int, int]: ...
 def spawn_helper(helper_fd: int, argv: Sequence[bytes], fds: Sequence[int]) -> int: ...
 def wait_helper(pid: int) -> int: ...

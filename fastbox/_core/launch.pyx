@@ -22,6 +22,7 @@ cdef extern from "launch/plan.h" nogil:
         int stdio[3]
         int helper_fd
         int error_fd
+        int console_fd
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
     enum: FB_PLAN_MAGIC
@@ -29,12 +30,13 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_OP_PIVOT, FB_OP_FSMOUNT, FB_OP_ATTACH, FB_OP_MKNOD, FB_OP_SYMLINK, FB_OP_MASK
     enum: FB_OP_READONLY, FB_OP_SYSCTL, FB_OP_LOOPBACK, FB_OP_HOSTNAME, FB_OP_DOMAINNAME
     enum: FB_OP_MKDIR, FB_OP_ROOT_READONLY, FB_OP_PROC_WRITE, FB_OP_RLIMIT
+    enum: FB_OP_CONSOLE
     enum: FB_STEP_CLONE, FB_STEP_USER, FB_STEP_GROUP, FB_STEP_STDIO, FB_STEP_KEYRING, FB_STEP_CWD
     enum: FB_STEP_CAPS, FB_STEP_SETID, FB_STEP_SECCOMP, FB_STEP_EXEC, FB_STEP_MONITOR
     enum: FB_STEP_SETNS, FB_STEP_PLAN, FB_STEP_TTY
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
-    enum: FB_P_DETACH
+    enum: FB_P_DETACH, FB_P_TTY
 
 cdef extern from "launch/start.h" nogil:
     enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END
@@ -77,6 +79,7 @@ OP_MKDIR = FB_OP_MKDIR
 OP_ROOT_READONLY = FB_OP_ROOT_READONLY
 OP_PROC_WRITE = FB_OP_PROC_WRITE
 OP_RLIMIT = FB_OP_RLIMIT
+OP_CONSOLE = FB_OP_CONSOLE
 STEP_CLONE = FB_STEP_CLONE
 STEP_USER = FB_STEP_USER
 STEP_GROUP = FB_STEP_GROUP
@@ -104,6 +107,7 @@ P_INIT = FB_P_INIT
 P_USER_NAME = FB_P_USER_NAME
 P_GROUP = FB_P_GROUP
 P_DETACH = FB_P_DETACH
+P_TTY = FB_P_TTY
 ERROR_SIZE = sizeof(fb_error)
 
 
@@ -168,7 +172,8 @@ def check_plan(data):
     _Plan(bytes(data))
 
 
-def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1):
+def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1,
+          console_fd=-1):
     """Start a container's init and its monitor.
 
     Args:
@@ -176,10 +181,11 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 12 as launch/start.h numbers them, -1 for none.
+        monitor_fds: the descriptors 4 to 13 as launch/start.h numbers them, -1 for none.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
+        console_fd: socket on which OP_CONSOLE hands over the terminal's master, or -1.
 
     Returns:
         (pid of init, pid of the monitor).
@@ -218,6 +224,9 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         if helper_fd >= 0:
             duplicates.append(_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64))
             ready.context.helper_fd = duplicates[-1]
+        if console_fd >= 0:
+            duplicates.append(_fcntl.fcntl(console_fd, _fcntl.F_DUPFD_CLOEXEC, 64))
+            ready.context.console_fd = duplicates[-1]
         with nogil:
             result = fb_start(&request)
         if result < 0:

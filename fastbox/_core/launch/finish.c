@@ -48,6 +48,7 @@ static int open_null(void) {
 
 static int set_stdio(struct fb_context *context, const struct fb_user *user,
                      struct fb_error *error) {
+  int own_terminal = context->console_fd >= 0 ? context->stdio[0] : -1;
   for (int i = 0; i < 3; i++) {
     int fd = context->stdio[i];
     /* The host's /dev/null too: through it, root in the container could chmod the host's inode. */
@@ -61,10 +62,11 @@ static int set_stdio(struct fb_context *context, const struct fb_user *user,
     } else if (syscall(SYS_dup3, fd, i, 0) < 0) {
       return fail(error, FB_STEP_STDIO, 3);
     }
-    /* A process that isn't root may want to reopen /dev/stdout: pipes belong to it (as runc has it);
-     * never a file or device, which may be the host's (CVE-2026-88265). */
+    /* A process that isn't root may want to reopen /dev/stdout: pipes belong to it (as runc has it),
+     * and its own terminal; never a file or device, which may be the host's (CVE-2026-88265). */
     struct stat status;
-    if (user->uid && fstat(i, &status) == 0 && S_ISFIFO(status.st_mode) && status.st_uid == 0) {
+    if (user->uid && fstat(i, &status) == 0 && status.st_uid == 0 &&
+        (S_ISFIFO(status.st_mode) || fd == own_terminal)) {
       int ignored = fchown(i, user->uid, (gid_t)-1);
       (void)ignored;
     }

@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include "console.h"
 #include "paths.h"
 #include "plan.h"
 #include "sys.h"
@@ -346,6 +347,8 @@ static int run_op(struct fb_context *context, const struct fb_op *op, struct fb_
     case FB_OP_MKDIR: return make_directory(a, error);
     case FB_OP_ROOT_READONLY: return root_read_only(error);
     case FB_OP_RLIMIT: return set_limit(op, error);
+    case FB_OP_CONSOLE: /* init leads its session since start.c */
+      return fb_console(context, op->x, 1, error) < 0 ? -1 : fb_control(context->stdio[0]);
   }
   errno = ENOSYS;
   return -1;

@@ -37,6 +37,7 @@ enum fb_op_kind {
   FB_OP_ROOT_READONLY,
   FB_OP_PROC_WRITE, /* a: path below /proc, b: value */
   FB_OP_RLIMIT,     /* x: resource, y: soft, z: hard */
+  FB_OP_CONSOLE,    /* x: rows << 16 | columns: a terminal becomes the standard streams */
 };
 
 /* Steps that are not operations of the list; reported like them. */
@@ -75,6 +76,7 @@ enum fb_plan_flag {
   FB_P_USER_NAME = 16, /* user is a name to be looked up */
   FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
   FB_P_DETACH = 64,     /* exec: nobody waits */
+  FB_P_TTY = 128,       /* exec: with a terminal of its own */
 };
 
 struct fb_op {
@@ -126,6 +128,7 @@ struct fb_context {
   int stdio[3];
   int helper_fd; /* a sealed copy of the helper, which execs the command */
   int error_fd;  /* where the helper reports that it could not */
+  int console_fd; /* socket on which a terminal's master is handed over */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
   char home[FB_HOME_MAX];
 };

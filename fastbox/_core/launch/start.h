@@ -13,10 +13,11 @@ enum fb_monitor_fd {
   FB_FD_DIR,         /* the container's directory: log, exit record */
   FB_FD_RUN_DIR,     /* the container's runtime directory: state.json */
   FB_FD_READY,       /* one byte is written when state.json stands */
-  FB_FD_STATUS,      /* the exit record is written here too */
-  FB_FD_CLIENT_OUT,  /* an attached client's streams */
+  FB_FD_CLIENT,      /* socket of the client that started it (see monitor/clients.c) */
+  FB_FD_CLIENT_OUT,  /* that client's streams */
   FB_FD_CLIENT_ERR,
-  FB_FD_STDIN,       /* write end of the container's stdin, kept open */
+  FB_FD_STDIN,       /* write end of the container's stdin */
+  FB_FD_CONSOLE,     /* socket on which init has handed over its terminal's master */
   FB_FD_END,
 };
 

@@ -10,22 +10,29 @@
  *   R  P's child, but W's by CLONE_PARENT: from its first instant in the container it has no right
  *      and no descriptor that the command does not get.
  *
+ * With a terminal (FB_P_TTY) its master goes to W, which hands a copy to the engine: should the engine
+ * leave, W empties it until the command ends.
+ *
  * fds: 0-2 the command's streams, 3 the plan (a memfd), 4 errors, 5 pidfd of the container's init,
- * 6 the container's v2 cgroup directory.
+ * 6 the container's v2 cgroup directory, 7 a socket for the terminal's master.
  * argv: 0 "fastbox-enter", then cgroup.procs files of the container's v1 cgroups.
  * Exits with the command's status; detached, the process that was started exits at once. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../launch/console.h"
 #include "../launch/plan.h"
 #include "../launch/sys.h"
 #include "monitor.h"
@@ -34,6 +41,8 @@
 #define FD_ERROR 4
 #define FD_INIT 5
 #define FD_CGROUP 6
+#define FD_CONSOLE 7
+#define FD_KEPT 100 /* what W keeps while it waits: signals, master, engine */
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
@@ -69,6 +78,11 @@ static pid_t clone_into(int cgroup) {
 static void become_command(struct fb_context *context) {
   struct fb_error error = {0, -1, 0, 0};
   setsid();
+  if ((context->plan->flags & FB_P_TTY) && fb_control(0) < 0) {
+    error.step = FB_STEP_TTY;
+    error.error = errno;
+    fb_report(context->error_fd, &error);
+  }
   if (fb_die_with_parent(context, &error) == 0) fb_exec(context->argv, context->envp, &error);
   fb_report(context->error_fd, &error);
 }
@@ -83,6 +97,11 @@ static void join(struct fb_context *context, const int *procs, int nprocs) {
   if (fb_run_ops(context, &error) < 0) fb_report(FD_ERROR, &error);
   if (setns(FD_INIT, (int)context->plan->namespaces) < 0) die(FB_STEP_SETNS, 1);
   context->error_fd = FD_ERROR;
+  if ((context->plan->flags & FB_P_TTY) && fb_console(context, 0, 0, &error) < 0) {
+    error.step = FB_STEP_TTY;
+    error.error = errno;
+    fb_report(FD_ERROR, &error);
+  }
   if (fb_confine(context, &error) < 0) fb_report(context->error_fd, &error);
   pid_t child = (pid_t)syscall(SYS_clone, (long)(CLONE_PARENT | SIGCHLD), NULL, NULL, NULL, NULL);
   if (child == 0) become_command(context);
@@ -93,15 +112,66 @@ static void join(struct fb_context *context, const int *procs, int nprocs) {
   fb_report(context->error_fd, &error);
 }
 
-/* W: P ends first or last; the other child is the command. */
-static int await_command(pid_t joiner) {
+/* W: P ends first or last; the other child is the command. -1: neither has ended that counts
+ * (only with WNOHANG). */
+static int await_command(pid_t joiner, int options) {
   int status;
   for (;;) {
-    pid_t pid = waitpid(-1, &status, 0);
+    pid_t pid = waitpid(-1, &status, options);
     if (pid < 0 && errno == EINTR) continue;
     if (pid < 0) return 255;
+    if (pid == 0) return -1;
     if (pid == joiner && WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+}
+
+/* The master from P, a copy of it to the engine; -1: P has failed, and says why itself. */
+static int pass_master(int from, int engine) {
+  char byte;
+  struct iovec part = {&byte, 1};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct msghdr message = {0};
+  int master = -1;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.space;
+  message.msg_controllen = sizeof control.space;
+  ssize_t n;
+  do n = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  if (n != 1 || !CMSG_FIRSTHDR(&message)) return -1;
+  memcpy(&master, CMSG_DATA(&control.header), sizeof master);
+  if (engine >= 0 && sendmsg(engine, &message, MSG_NOSIGNAL) < 0) errno = 0; /* it has left */
+  return master;
+}
+
+/* Should the engine go away, the command's output is thrown away, so that it can go on. */
+static int await_with_terminal(pid_t joiner, int signals, int master, int engine) {
+  int kept[3] = {signals, master, engine};
+  for (int i = 0; i < 3; i++)
+    if (kept[i] >= 0) dup3(kept[i], FD_KEPT + i, O_CLOEXEC);
+  syscall(SYS_close_range, 0, FD_KEPT - 1, 0);
+  syscall(SYS_close_range, FD_KEPT + 3, ~0u, 0);
+  struct pollfd polls[3] = {
+      {FD_KEPT, POLLIN, 0}, {-1, POLLIN, 0}, {master < 0 || engine < 0 ? -1 : FD_KEPT + 2, 0, 0}};
+  if (engine < 0 && master >= 0) polls[1].fd = FD_KEPT + 1;
+  for (;;) {
+    char rest[4096];
+    if (poll(polls, 3, -1) < 0) continue;
+    if (polls[2].revents) {
+      polls[2].fd = -1;
+      polls[1].fd = FD_KEPT + 1;
+    }
+    if (polls[1].revents && read(FD_KEPT + 1, rest, sizeof rest) <= 0 && errno != EAGAIN)
+      polls[1].fd = -1;
+    if (polls[0].revents && read(FD_KEPT, rest, sizeof rest) > 0) {
+      int status = await_command(joiner, WNOHANG);
+      if (status >= 0) return status;
+    }
   }
 }
 
@@ -111,8 +181,10 @@ int enter_main(int argc, char **argv, char **envp) {
   (void)envp;
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   load_plan(&context);
-  int cgroup = fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP; /* before another file gets 6 */
-  for (int i = 3; i < 7; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
+  /* Before another file gets these numbers. */
+  int cgroup = fcntl(FD_CGROUP, F_GETFD) < 0 ? -1 : FD_CGROUP;
+  int engine = fcntl(FD_CONSOLE, F_GETFD) < 0 ? -1 : FD_CONSOLE;
+  for (int i = 3; i < 8; i++) fcntl(i, F_SETFD, FD_CLOEXEC);
   for (int i = 1; i < argc && nprocs < 32; i++) {
     procs[nprocs] = open(argv[i], O_WRONLY | O_CLOEXEC);
     if (procs[nprocs] < 0) die(FB_OP_CGROUP_JOIN, 1);
@@ -126,10 +198,27 @@ int enter_main(int argc, char **argv, char **envp) {
     if (ours > 0) _exit(0);
     setsid();
   }
+  int terminal = context.plan->flags & FB_P_TTY, pair[2] = {-1, -1}, signals = -1;
+  if (terminal) {
+    sigset_t child;
+    setsid(); /* the end of the client's session is not the command's */
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    signals = signalfd(-1, &child, SFD_CLOEXEC);
+    if (signals < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+      die(FB_STEP_TTY, 9);
+    context.console_fd = pair[1];
+  }
   pid_t joiner = clone_into(cgroup);
   if (joiner < 0) die(FB_STEP_CLONE, 1);
   if (joiner == 0) join(&context, procs, nprocs);
-  syscall(SYS_close_range, 0, ~0u, 0);
   if (chdir("/") < 0) return 255; /* keep nobody's directory busy */
-  return await_command(joiner);
+  if (terminal) {
+    close(pair[1]);
+    close(FD_ERROR);
+    return await_with_terminal(joiner, signals, pass_master(pair[0], engine), engine);
+  }
+  syscall(SYS_close_range, 0, ~0u, 0);
+  return await_command(joiner, 0);
 }

@@ -1,12 +1,14 @@
-/* The monitor: parent of a container's init. It drains stdout and stderr to the log (and to an
- * attached client), reaps init, and on exit goes in this order: drain the pipes, remove the cgroup,
- * write the exit record, tell who waits, clean up (conmon's order). It is small on purpose: no heap,
- * no libc stdio streams, one page or two of stack.
+/* The monitor: parent of a container's init. It drains stdout and stderr, or the terminal, to the log
+ * and to attached clients, hands their input on, reaps init, and on exit goes in this order: drain the
+ * pipes, remove the cgroup, write the exit record, tell who waits, clean up (conmon's order). It is
+ * small on purpose: no heap, no libc stdio streams, a few pages of memory.
  *
- * argv: as enum argument has it, then cgroup directories, then "--" and the command that cleans up
- * (for containers whose removal is more than deleting their directory).
- * Flags: 'l' log, 'x' remove the container, 'd' run the command, 'r' run the command when the client
- * that waits is gone.
+ * argv: as enum argument has it, then cgroup directories, then "--" and the command to run at the end
+ * (what cleans up, for containers whose removal is more than deleting their directory; or what starts
+ * the supervisor).
+ * Flags: 'l' log, 't' terminal, 'i' input is open, 'o' and closed when its first client is done,
+ * 'x' remove the container, 'd' run the command, 'r' run it when the client that waits is gone,
+ * 's' run it when no supervisor is there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +18,9 @@
 #include <string.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,6 +29,7 @@
 
 #include "../launch/start.h"
 #include "../tree/remove.h"
+#include "clients.h"
 #include "monitor.h"
 
 #ifndef P_PIDFD
@@ -46,77 +51,83 @@ enum argument {
 
 #define READ_SIZE 65536
 #define DRAIN_MS 2000 /* after init's end somebody may still hold the pipe open */
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41)
+#endif
 
 struct stream {
-  int fd;     /* read end of the container's stream, -1 at its end */
-  int client; /* where it goes too, -1: nowhere */
-  int client_is_pipe;
+  int fd; /* read end of the container's stream, -1 at its end */
   const char *name;
-  char *buffer; /* [start, end) waits for the client */
-  size_t start, end;
 };
 
-/* Twice a pipe's capacity: one read that a slow client has not taken, and what is left in the pipe
- * when init has ended. Untouched pages cost nothing. */
-static char buffers[2][READ_SIZE * 3];
+static struct stream streams[2] = {{-1, "stdout"}, {-1, "stderr"}};
+static struct input input = {-1, -1, 0};
+static int slave = -1; /* the terminal's other side: while somebody has it open there is no EIO */
 
 static struct log log_file;
 static int logging;
 
-static void stream_init(struct stream *stream, int fd, int client, const char *name, char *buffer) {
-  struct stat status;
-  stream->fd = fcntl(fd, F_GETFD) < 0 ? -1 : fd;
-  stream->client = fcntl(client, F_GETFD) < 0 ? -1 : client;
-  stream->client_is_pipe =
-      stream->client >= 0 && fstat(client, &status) == 0 && !S_ISREG(status.st_mode);
-  stream->name = name;
-  stream->buffer = buffer;
-  stream->start = stream->end = 0;
+static int if_open(int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : fd; }
+
+static void set_nonblocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+/* The master that init has sent (launch/console.c). */
+static int receive_master(void) {
+  char byte;
+  struct iovec part = {&byte, 1};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct msghdr message = {0};
+  int fd = -1;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.space;
+  message.msg_controllen = sizeof control.space;
+  if (recvmsg(FB_FD_CONSOLE, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) == 1 &&
+      CMSG_FIRSTHDR(&message) && control.header.cmsg_type == SCM_RIGHTS)
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+  close(FB_FD_CONSOLE);
+  return fd;
 }
 
-static void drop_client(struct stream *stream) {
-  close(stream->client);
-  stream->client = -1;
-  stream->start = stream->end = 0;
-  /* The reader of the client's stream went away: let the container's writer know, as in a shell
-   * pipeline. */
+static void open_streams(const char *flags) {
+  if (strchr(flags, 't')) {
+    int master = receive_master();
+    if (master < 0) return;
+    slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    streams[0].fd = input.tty = master;
+    input.fd = strchr(flags, 'i') ? master : -1;
+  } else {
+    streams[0].fd = if_open(FB_FD_OUT);
+    streams[1].fd = if_open(FB_FD_ERR);
+    input.fd = if_open(FB_FD_STDIN);
+    input.once = strchr(flags, 'o') != NULL;
+  }
+  if (input.fd >= 0) set_nonblocking(input.fd);
+  if (input.tty >= 0) set_nonblocking(input.tty);
+}
+
+static void close_stream(struct stream *stream) {
   if (stream->fd >= 0) close(stream->fd);
   stream->fd = -1;
 }
 
-static int client_error; /* of the first write to a client that failed for good */
-
-static void feed_client(struct stream *stream) {
-  size_t length = stream->end - stream->start;
-  /* poll promises room for PIPE_BUF bytes only; more could block and keep us from the log. */
-  if (stream->client_is_pipe && length > 4096) length = 4096;
-  ssize_t n = write(stream->client, stream->buffer + stream->start, length);
-  if (n < 0) {
-    if (errno == EINTR || errno == EAGAIN) return;
-    if (errno != EPIPE) client_error = errno; /* a full disk: whoever waits is told */
-    drop_client(stream);
-    return;
-  }
-  stream->start += (size_t)n;
-  if (stream->start == stream->end) stream->start = stream->end = 0;
-}
-
 static void read_stream(struct stream *stream) {
-  char *at = stream->buffer + stream->end;
-  ssize_t n = read(stream->fd, at, READ_SIZE);
+  static char buffer[READ_SIZE];
+  int number = (int)(stream - streams);
+  ssize_t n = read(stream->fd, buffer, sizeof buffer);
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  if (n <= 0) {
-    close(stream->fd);
-    stream->fd = -1;
+  if (n <= 0) { /* a terminal's end is EIO; its master stays open for those who still write to it */
+    if (input.tty >= 0)
+      stream->fd = -1;
+    else
+      close_stream(stream);
     return;
   }
-  if (logging) log_write(&log_file, stream->name, at, (size_t)n);
-  if (stream->client >= 0) stream->end += (size_t)n;
-}
-
-static int may_read(const struct stream *stream, int exited) {
-  if (stream->fd < 0) return 0;
-  return exited ? stream->end + READ_SIZE <= sizeof buffers[0] : stream->end == 0;
+  if (logging) log_write(&log_file, stream->name, buffer, (size_t)n);
+  clients_write(number, buffer, (size_t)n);
 }
 
 static long now_ms(void) {
@@ -125,76 +136,37 @@ static long now_ms(void) {
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int waiter = -1; /* where whoever waits gets the exit record, -1: nobody waits */
-
-/* The client was killed: its streams are closed, or their readers would wait for the container. The
- * container and its log go on. */
-static void lose_waiter(struct stream *streams) {
-  close(waiter);
-  waiter = -1;
-  for (int i = 0; i < 2; i++) {
-    if (streams[i].client >= 0) close(streams[i].client);
-    streams[i].client = -1;
-    streams[i].start = streams[i].end = 0;
-  }
-}
-
 /* Until init has ended and its output is in the log. */
-static void pump(struct stream *streams, siginfo_t *info) {
+static void pump(siginfo_t *info) {
   long deadline = 0;
   int exited = 0;
   for (;;) {
-    struct pollfd polls[6];
-    struct stream *owner[6] = {0};
-    int count = 0;
-    if (waiter >= 0) polls[count++] = (struct pollfd){waiter, 0, 0}; /* POLLERR: no reader */
-    if (!exited) polls[count++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
+    struct pollfd polls[3 + CLIENT_POLLS];
+    struct stream *owner[3] = {0};
+    int own = 0;
+    if (!exited) polls[own++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
     for (int i = 0; i < 2; i++) {
-      if (may_read(&streams[i], exited)) {
-        owner[count] = &streams[i];
-        polls[count++] = (struct pollfd){streams[i].fd, POLLIN, 0};
-      }
-      if (streams[i].end > 0) {
-        owner[count] = &streams[i];
-        polls[count++] = (struct pollfd){streams[i].client, POLLOUT, 0};
-      }
+      if (clients_broken(i)) close_stream(&streams[i]);
+      if (streams[i].fd < 0 || (!exited && clients_full(i))) continue;
+      owner[own] = &streams[i];
+      polls[own++] = (struct pollfd){streams[i].fd, POLLIN, 0};
     }
     if (exited && streams[0].fd < 0 && streams[1].fd < 0) return;
     int wait_ms = exited ? (int)(deadline - now_ms()) : -1;
     if (exited && wait_ms <= 0) return;
-    if (poll(polls, (nfds_t)count, wait_ms) < 0) continue;
-    for (int i = 0; i < count; i++) {
+    int theirs = clients_prepare(polls + own);
+    if (poll(polls, (nfds_t)(own + theirs), wait_ms) < 0) continue;
+    for (int i = 0; i < own; i++) {
       if (!polls[i].revents) continue;
-      if (polls[i].events == 0) {
-        lose_waiter(streams);
-        break; /* the other entries may be about closed descriptors */
-      } else if (polls[i].fd == FB_FD_PIDFD) {
-        if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
-          exited = 1;
-          deadline = now_ms() + DRAIN_MS;
-        }
-      } else if (polls[i].events == POLLOUT) {
-        if (owner[i]->client >= 0) feed_client(owner[i]);
-      } else if (owner[i]->fd >= 0) {
+      if (owner[i]) {
         read_stream(owner[i]);
+      } else if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
+        exited = 1;
+        deadline = now_ms() + DRAIN_MS;
+        if (slave >= 0) close(slave);
       }
     }
-  }
-}
-
-/* What a slow client has not read yet; the log has it, the record is written, so it may take long. */
-static void flush_clients(struct stream *streams) {
-  for (int i = 0; i < 2; i++) {
-    while (streams[i].client >= 0 && streams[i].end > 0) {
-      struct pollfd two[2] = {{streams[i].client, POLLOUT, 0}, {waiter, 0, 0}};
-      if (poll(two, 2, -1) < 0) continue;
-      if (two[1].revents)
-        lose_waiter(streams);
-      else
-        feed_client(&streams[i]);
-    }
-    if (streams[i].client >= 0) close(streams[i].client);
-    streams[i].client = -1;
+    clients_serve(polls + own, theirs);
   }
 }
 
@@ -276,8 +248,20 @@ static void run_command(char **argv, char **envp) {
   char **command = argv + ARG_CGROUPS;
   while (*command && strcmp(*command, "--") != 0) command++;
   if (!*command || !command[1]) return;
-  for (int fd = 3; fd < FB_FD_END; fd++) close(fd);
+  syscall(SYS_close_range, 3, ~0u, 0);
   execve(command[1], command + 1, envp);
+}
+
+/* A supervisor holds its lock for as long as it lives; one that was told to stop leaves a mark. */
+static int supervisor_is_missing(const char *runtime) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/supervisor.stopped", runtime);
+  if (access(path, F_OK) == 0) return 0;
+  snprintf(path, sizeof path, "%s/supervisor.lock", runtime);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
+  if (fd >= 0) close(fd);
+  return !held;
 }
 
 static void ignore_signals(void) {
@@ -295,8 +279,33 @@ static struct exit_record make_record(const siginfo_t *info, char **argv) {
   return record;
 }
 
+struct ending {
+  const char *run;
+  struct exit_record record;
+};
+
+static size_t describe_end(void *data, char *buffer, size_t size) {
+  struct ending *ending = data;
+  ending->record.client_error = clients_error();
+  return (size_t)format_exit(buffer, size, ending->run, &ending->record);
+}
+
+/* Without its state nobody would find the container: better none. */
+static int announce(char **argv, siginfo_t *info) {
+  char ready = 'R';
+  int lost = record_state(FB_FD_RUN_DIR, argv[ARG_RUN], (pid_t)atoi(argv[ARG_PID])) < 0 ? errno : 0;
+  if (lost) {
+    syscall(SYS_pidfd_send_signal, FB_FD_PIDFD, SIGKILL, NULL, 0);
+    waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED);
+    ready = (char)lost;
+  }
+  if (!lost) flock(FB_FD_DIR, LOCK_UN); /* the starter's lock, see container/launch.start */
+  if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
+  close(FB_FD_READY);
+  return lost ? -1 : 0;
+}
+
 int monitor_main(int argc, char **argv, char **envp) {
-  struct stream streams[2];
   siginfo_t info;
   char trash[4096] = "";
   if (argc <= ARG_CGROUPS) return 125;
@@ -305,37 +314,23 @@ int monitor_main(int argc, char **argv, char **envp) {
   prctl(PR_SET_NAME, "fastbox-monitor");
   logging = strchr(flags, 'l') != NULL;
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
-  /* Without its state nobody would find the container: better none. */
-  char ready = 'R';
-  int lost = record_state(FB_FD_RUN_DIR, run, (pid_t)atoi(argv[ARG_PID])) < 0 ? errno : 0;
-  if (lost) {
-    syscall(SYS_pidfd_send_signal, FB_FD_PIDFD, SIGKILL, NULL, 0);
-    waitid(P_PIDFD, FB_FD_PIDFD, &info, WEXITED);
-    ready = (char)lost;
-  }
-  if (!lost) flock(FB_FD_DIR, LOCK_UN); /* the starter's lock, see container/launch.start */
-  if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
-  close(FB_FD_READY);
-  if (lost) return 1;
+  memset(&info, 0, sizeof info);
+  if (announce(argv, &info) < 0) return 1;
   if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
   if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]), atoi(argv[ARG_MAX_FILES]));
-  stream_init(&streams[0], FB_FD_OUT, FB_FD_CLIENT_OUT, "stdout", buffers[0]);
-  stream_init(&streams[1], FB_FD_ERR, FB_FD_CLIENT_ERR, "stderr", buffers[1]);
+  open_streams(flags);
+  clients_start(&input, FB_FD_CLIENT, FB_FD_CLIENT_OUT, FB_FD_CLIENT_ERR);
+  clients_listen();
+  pump(&info);
 
-  waiter = fcntl(FB_FD_STATUS, F_GETFD) < 0 ? -1 : FB_FD_STATUS;
-
-  memset(&info, 0, sizeof info);
-  pump(streams, &info);
-
-  struct exit_record record = make_record(&info, argv);
+  struct ending ending = {run, make_record(&info, argv)};
   remove_cgroups(argv + ARG_CGROUPS);
-  record_exit(FB_FD_DIR, -1, run, &record);
-  flush_clients(streams);
-  record.client_error = client_error;
+  record_exit(FB_FD_DIR, run, &ending.record);
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
-  int alone = waiter < 0 || record_exit(-1, waiter, run, &record) < 0;
-  if (waiter >= 0) close(waiter); /* whoever waits goes on */
+  int alone = !clients_end(describe_end, &ending);
   delete_container(argv, trash);
-  if (strchr(flags, 'd') || (alone && strchr(flags, 'r'))) run_command(argv, envp);
+  if (strchr(flags, 'd') || (alone && strchr(flags, 'r')) ||
+      (strchr(flags, 's') && supervisor_is_missing(argv[ARG_RUNTIME])))
+    run_command(argv, envp);
   return 0;
 }

@@ -32,9 +32,10 @@ struct exit_record {
   uint64_t dropped;
   int client_error; /* errno of a write to the attached client, 0: none */
 };
-/* Writes the record to the file `exit` in `directory` and to status_fd (each if >= 0).
- * Returns 0, or -1 when nobody reads status_fd any more. */
-int record_exit(int directory, int status_fd, const char *run, const struct exit_record *record);
+/* The record as JSON, with the time of the call; returns its length. */
+int format_exit(char *text, size_t size, const char *run, const struct exit_record *record);
+/* Writes it to the file `exit` in `directory`. */
+void record_exit(int directory, const char *run, const struct exit_record *record);
 uint64_t process_start_time(pid_t pid);
 /* "2026-01-02T03:04:05.123456789Z" into buffer[32]; returns its length. */
 int format_time(char *buffer);

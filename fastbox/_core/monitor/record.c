@@ -93,16 +93,19 @@ void reserve_exit(int directory) {
   close(fd);
 }
 
-int record_exit(int directory, int status_fd, const char *run, const struct exit_record *record) {
-  char text[EXIT_ROOM], when[32];
+int format_exit(char *text, size_t size, const char *run, const struct exit_record *record) {
+  char when[32];
   format_time(when);
-  int n = snprintf(text, sizeof text,
-                   "{\"version\":1,\"run\":%s,\"exit_code\":%d,\"signal\":%d,\"oom_killed\":%s,"
-                   "\"finished_at\":\"%s\",\"log_bytes_dropped\":%llu,\"client_error\":%d}\n",
-                   run, record->code, record->signal, record->oom ? "true" : "false", when,
-                   (unsigned long long)record->dropped, record->client_error);
+  return snprintf(text, size,
+                  "{\"version\":1,\"run\":%s,\"exit_code\":%d,\"signal\":%d,\"oom_killed\":%s,"
+                  "\"finished_at\":\"%s\",\"log_bytes_dropped\":%llu,\"client_error\":%d}\n",
+                  run, record->code, record->signal, record->oom ? "true" : "false", when,
+                  (unsigned long long)record->dropped, record->client_error);
+}
+
+void record_exit(int directory, const char *run, const struct exit_record *record) {
+  char text[EXIT_ROOM];
+  int n = format_exit(text, sizeof text, run, record);
   /* Over the reserved room: the newlines behind the text are white space to every reader. */
-  if (directory >= 0) publish(directory, "exit", EXIT_NEW, 0, text, (size_t)n);
-  if (status_fd < 0) return 0;
-  return write(status_fd, text, (size_t)n) == n ? 0 : -1;
+  publish(directory, "exit", EXIT_NEW, 0, text, (size_t)n);
 }
