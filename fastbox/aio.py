@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -111,12 +112,49 @@ class AsyncEngine:
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        detach_keys: str | None = None,
     ) -> int:
         """See ``Engine.run_attached``; cancelling kills the container."""
         call = functools.partial(
-            self.engine.run_attached, container, stdin=stdin, stdout=stdout, stderr=stderr
+            self.engine.run_attached,
+            container,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            detach_keys=detach_keys,
         )
         return await self._killing(self._submit(call), container)
+
+    async def attach(
+        self,
+        container: str,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        detach_keys: str | None = None,
+    ) -> int:
+        """See ``Engine.attach``; cancelling leaves the container, which goes on."""
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        call = functools.partial(
+            self.engine.attach,
+            container,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            detach_keys=detach_keys,
+            cancel=stop,
+        )
+        task = asyncio.ensure_future(self._submit(call))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            os.eventfd_write(stop, 1)
+            with contextlib.suppress(FastboxError):
+                await task
+            raise
+        finally:
+            os.close(stop)
 
     async def run(
         self,

@@ -6,14 +6,14 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from .errors import FastboxError, InvalidArgument, NotFound
+from .attaching import AttachingVerbs
+from .errors import InvalidArgument, NotFound
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs):
+class Engine(ChangingVerbs, AttachingVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -327,29 +327,6 @@ class Engine(ChangingVerbs):
             box.state = ContainerState(status=Status.EXITED, run=box.state.run + 1)
             return box
 
-    def run_attached(
-        self,
-        container: str,
-        *,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
-    ) -> int:
-        """Start a created container with these descriptors, wait for its end; its exit status.
-
-        An auto_remove container is gone afterwards, also when it could not be started or the wait
-        was interrupted; another goes on running then.
-        """
-        from .container.launch import Streams
-
-        container_id = self._containers.resolve(container)
-        try:
-            return self._lifecycle.run_attached(container_id, Streams(stdin, stdout, stderr))
-        except BaseException:
-            with contextlib.suppress(FastboxError):
-                self._lifecycle.cleanup(container_id)
-            raise
-
     def containers(
         self,
         *,
@@ -465,40 +442,6 @@ class Engine(ChangingVerbs):
         if not box.state.status.is_up:
             raise NotRunning(f"container {box.id} is not running")
         return top(self._lifecycle.pids(box.record), ps_args)
-
-    def exec(
-        self,
-        container: str,
-        args: list[str],
-        *,
-        env: Iterable[str] = (),
-        workdir: str | None = None,
-        user: str | None = None,
-        privileged: bool = False,
-        detach: bool = False,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
-    ) -> int:
-        """Run another process in a running container; its exit status (0 when detached).
-
-        Raises:
-            NotRunning; LaunchError: it could not be started.
-        """
-        from .container.exec import ExecRequest
-        from .container.launch import Streams
-
-        request = ExecRequest(
-            args=args,
-            env=env,
-            workdir=workdir,
-            user=user,
-            privileged=privileged,
-            detach=detach,
-        )
-        return self._lifecycle.exec(
-            self.container(container), request, Streams(stdin, stdout, stderr)
-        )
 
     def stop(
         self, container: str, *, timeout: int | None = None, signal: str | None = None

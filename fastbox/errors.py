@@ -38,6 +38,10 @@ class NotFound(FastboxError):
     """A container, image, volume or other named object does not exist."""
 
 
+class Detached(FastboxError):
+    """A client left a container (by its detach keys), which goes on."""
+
+
 class Conflict(FastboxError):
     """The object's state or another object stands in the way (name taken, in use, running)."""
 

@@ -68,6 +68,11 @@ ENTRIES = (
         "Assemble an image from this system's package mirrors",
         "image bootstrap, bootstrap",
     ),
+    Entry(
+        "attach",
+        "Attach local standard input, output, and error streams to a running container",
+        "container attach, attach",
+    ),
     Entry("create", "Create a new container", "container create, create"),
     Entry(
         "import_",

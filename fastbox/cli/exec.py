@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import FastboxError, Unsupported
-from . import output, parse_env
+from ..errors import Detached, FastboxError
+from . import output, parse_env, streams
 from .command import App, FlagCommand
 from .errors import message_of
 from .flags import Flag, Switch, Text, Texts, Values
@@ -11,13 +11,11 @@ from .flags import Flag, Switch, Text, Texts, Values
 
 def exec_(app: App, values: Values, words: list[str]) -> int:
     """Run a command in a running container; its exit status."""
-    if values.tty:
-        raise Unsupported(
-            "-t/--tty is not supported yet",
-            hint="run without it; -i alone keeps standard input open",
-        )
     env = parse_env.merged_variables(values.env_file or [], values.env or [])
-    attached = not values.detach
+    names = [] if values.detach else list(streams.NAMES)
+    given = streams.descriptors(names, interactive=values.interactive)
+    streams.check_terminal(values.tty, given["stdin"])
+    options = streams.terminal_options(values, values.tty)
     try:
         status: int = app.engine.exec(
             words[0],
@@ -27,10 +25,12 @@ def exec_(app: App, values: Values, words: list[str]) -> int:
             user=values.user or None,
             privileged=values.privileged,
             detach=values.detach,
-            stdin=0 if values.interactive and attached else None,
-            stdout=1 if attached else None,
-            stderr=2 if attached else None,
+            **({"tty": True} if values.tty else {}),
+            **given,
+            **options,
         )
+    except Detached:
+        raise streams.left() from None
     except FastboxError as error:
         # The command is missing or cannot be executed.
         if error.run_exit_code not in (126, 127):
@@ -46,11 +46,12 @@ COMMAND = FlagCommand(
     "CONTAINER COMMAND [ARG...]",
     (
         Flag("-d --detach", Switch(), "Detached mode: run command in the background"),
+        streams.DETACH_KEYS,
         Flag("-e --env", Texts(parse_env.variable), "Set environment variables"),
         Flag("--env-file", Texts(), "Read in a file of environment variables"),
         Flag("-i --interactive", Switch(), "Keep STDIN open even if not attached"),
         Flag("--privileged", Switch(), "Give extended privileges to the command"),
-        Flag("-t --tty", Switch(), hidden=True),
+        Flag("-t --tty", Switch(), "Allocate a pseudo-TTY"),
         Flag("-u --user", Text(), 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
         Flag("-w --workdir", Text(), "Working directory inside the container"),
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..container.config import ContainerConfig, Mount
 from ..errors import InvalidArgument, Unsupported
-from . import parse_env, parse_limits, parse_mount, parse_policy
+from . import parse_env, parse_limits, parse_mount, parse_policy, streams
 from .errors import CliError
 from .flags import Checked, Flag, Integer, Mapping, Switch, Text, Texts, Values
 from .human import parse_size
@@ -23,7 +23,7 @@ FLAGS = (
         Mapping(),
         "Add an annotation to the container (passed through to the OCI runtime)",
     ),
-    Flag("-a --attach", Texts(), hidden=True),
+    Flag("-a --attach", Texts(streams.stream), "Attach to STDIN, STDOUT or STDERR"),
     Flag("--cap-add", Texts(), "Add Linux capabilities"),
     Flag("--cap-drop", Texts(), "Drop Linux capabilities"),
     Flag("--cidfile", Text(), "Write the container ID to the file"),
@@ -95,7 +95,7 @@ FLAGS = (
     Flag("--stop-timeout", Integer(), "Timeout (in seconds) to stop a container"),
     Flag("--sysctl", Mapping(parse_limits.sysctl), "Sysctl options"),
     Flag("--tmpfs", Texts(), "Mount a tmpfs directory"),
-    Flag("-t --tty", Switch(), hidden=True),
+    Flag("-t --tty", Switch(), "Allocate a pseudo-TTY"),
     Flag("--ulimit", Texts(parse_limits.ulimit, "ulimit"), "Ulimit options"),
     Flag("-u --user", Text(), "Username or UID (format: <name|uid>[:<group|gid>])"),
     Flag("-v --volume", Texts(), "Bind mount a volume"),
@@ -130,8 +130,6 @@ _PLAIN = {
 
 # Docker flags of later versions of fastbox: attribute -> (the flag, what to do now).
 _LATER = {
-    "tty": ("-t/--tty", "run without it; -i alone keeps standard input open"),
-    "attach": ("-a/--attach", "without -d, standard output and error are attached anyway"),
     "publish": ("-p/--publish", "use --network host: the container's ports are the host's"),
     "publish_all": ("-P/--publish-all", "use --network host: the container's ports are the host's"),
 }
@@ -155,6 +153,9 @@ def build(values: Values, words: list[str]) -> ContainerConfig:
         if value:
             setattr(config, field, value)
     config.interactive = values.interactive
+    config.tty = values.tty
+    config.attach = streams.attached(values)
+    config.stdin_once = values.interactive and "stdin" in config.attach
     config.auto_remove = values.rm
     config.init = values.init
     config.read_only = values.read_only

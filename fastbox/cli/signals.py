@@ -7,6 +7,7 @@ import signal
 from types import FrameType
 from typing import Any
 
+from ..container.terminal import restore
 from ..errors import FastboxError
 from . import output
 
@@ -50,6 +51,7 @@ class Forwarding:
         if number in _ENDING:
             self.endings += 1
             if self.endings >= _PATIENCE:
+                restore()
                 output.error("\ngot 3 SIGTERM/SIGINTs, forcefully exiting")
                 os._exit(1)
         try:
@@ -61,4 +63,5 @@ class Forwarding:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """Without unwinding: what the engine does when its caller is interrupted is not wanted here."""
+    restore()
     os._exit(128 + number)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..container.record import Status
-from ..errors import FastboxError
-from . import output
+from ..errors import Detached, FastboxError
+from . import output, streams
 from .command import App, FlagCommand
 from .errors import CliError, message_of
 from .flags import Flag, Switch, Values
@@ -32,17 +32,19 @@ def _attached(app: App, values: Values, words: list[str]) -> int:
     if len(words) > 1:
         raise CliError("you cannot start and attach multiple containers at once")
     box = app.engine.container(words[0])
-    if box.state.status is Status.RUNNING:
-        raise CliError(
-            f"container {words[0]} is running already, and attaching to it is not supported yet",
-            hint=f"`fastbox logs -f {words[0]}` shows its output",
-        )
+    config = box.record.config
+    # Standard input only for a container that was made with -i.
+    interactive = values.interactive and config.interactive
+    given = streams.descriptors(list(streams.NAMES), interactive=interactive)
+    options = streams.terminal_options(values, config.tty)
+    verb = app.engine.attach if box.state.status is Status.RUNNING else app.engine.run_attached
     from .signals import Forwarding
 
-    # Standard input only for a container that was made with -i.
-    stdin = 0 if values.interactive and box.record.config.interactive else None
     with Forwarding(app.engine, box.id):
-        status: int = app.engine.run_attached(box.id, stdin=stdin, stdout=1, stderr=2)
+        try:
+            status: int = verb(box.id, **given, **options)
+        except Detached:
+            return 0
     return status
 
 
@@ -52,6 +54,7 @@ COMMAND = FlagCommand(
     "CONTAINER [CONTAINER...]",
     (
         Flag("-a --attach", Switch(), "Attach STDOUT/STDERR and forward signals"),
+        streams.DETACH_KEYS,
         Flag("-i --interactive", Switch(), "Attach container's STDIN"),
     ),
     least=1,

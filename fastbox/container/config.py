@@ -73,6 +73,9 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         user: ``"name|uid[:group|gid]"``; None = the image's USER.
         stop_signal: name or number, None = the image's, else SIGTERM.
         stop_timeout: seconds before SIGKILL; None = 10, -1 = never.
+        interactive: standard input stays open. stdin_once: until the first attached client that has
+            input is done.
+        attach: which streams the client that starts it attaches (``inspect`` shows them).
         memory_swap: memory + swap in bytes, -1 unlimited, 0 = twice the memory.
         pids_limit: 0 = unset, -1 = unlimited.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
@@ -95,6 +98,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     interactive: bool = False
+    stdin_once: bool = False
+    attach: list[str] = msgspec.field(default_factory=lambda: ["stdout", "stderr"])
     tty: bool = False
     auto_remove: bool = False
     init: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket  # the module over it costs milliseconds at start
+import array
 import contextlib
 import errno
 import os
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .._core import launch as core
-from ..errors import Conflict, InvalidArgument, NotRunning
+from ..errors import Conflict, Detached, InvalidArgument, NotRunning
 from . import capabilities, launch, process
 from .flatten import NAMESPACES, Plan, finish
 from .plan import Filter, PlanBuilder
@@ -34,6 +36,7 @@ class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     privileged: bool = False
     detach: bool = False
+    tty: bool = False
 
 
 def check(container: Container, request: ExecRequest) -> None:
@@ -66,11 +69,31 @@ def run(
         LaunchError: it could not be started (``run_exit_code`` 126 or 127).
         NotRunning: the container has ended.
     """
-    state = container.state
-    pidfd = process.open_pidfd(state.pid, state.pid_starttime)
-    if pidfd is None:
-        raise NotRunning(f"container {container.id} is not running")
     with contextlib.ExitStack() as stack:
+        helper = _Helper(stack, container, request, cgroup, plan, streams)
+        if request.tty and not request.detach:
+            return helper.serve_terminal(streams)
+        return helper.wait()
+
+
+class _Helper:
+    """The helper of one exec: what it gets, and what comes back."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        container: Container,
+        request: ExecRequest,
+        cgroup: Cgroup,
+        plan: Plan,
+        streams: launch.Streams,
+    ) -> None:
+        self._container, self._request, self._plan = container, request, plan
+        self._stack = stack
+        self._master = -1
+        pidfd = process.open_pidfd(container.state.pid, container.state.pid_starttime)
+        if pidfd is None:
+            raise NotRunning(f"container {container.id} is not running")
         stack.callback(os.close, pidfd)
         plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
         stack.callback(os.close, plan_fd)
@@ -79,46 +102,100 @@ def run(
         if cgroup.v2_dir is not None:
             cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, cgroup_fd)
-        error_read, error_write = os.pipe2(os.O_CLOEXEC)
-        stack.callback(os.close, error_read)
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        stack.callback(os.close, null)
-        wanted = [streams.stdin, streams.stdout, streams.stderr]
-        try:
-            pid = core.spawn_helper(
+        self._error, error_write = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, self._error)
+        with contextlib.ExitStack() as theirs:  # closed once the helper has its own
+            theirs.callback(os.close, error_write)
+            console = -1
+            if request.tty and not request.detach:
+                self._console, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+                stack.callback(self._console.close)
+                theirs.callback(other.close)
+                console = other.fileno()
+            self._pid = core.spawn_helper(
                 launch.sealed_helper(),
                 [b"fastbox-enter", *_procs(cgroup)],
-                [
-                    *(null if fd is None else fd for fd in wanted),
-                    plan_fd,
-                    error_write,
-                    pidfd,
-                    cgroup_fd,
-                ],
+                [*self._stdio(streams), plan_fd, error_write, pidfd, cgroup_fd, console],
             )
-        finally:
-            os.close(error_write)
+        self._pumps.handed_over()
+
+    def _stdio(self, streams: launch.Streams) -> list[int]:
+        from .pumps import Pumps
+
+        self._pumps = pumps = self._stack.enter_context(Pumps())
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._stack.callback(os.close, null)
+        if self._request.tty:
+            return [null, null, null]
+        return [
+            null if streams.stdin is None else pumps.input(streams.stdin),
+            null if streams.stdout is None else pumps.output(streams.stdout),
+            null if streams.stderr is None else pumps.output(streams.stderr),
+        ]
+
+    def wait(self) -> int:
+        """The command's exit status."""
         try:
-            record = os.read(error_read, _ERROR.size)
-            status: int = core.wait_helper(pid)
+            record = os.read(self._error, _ERROR.size)
+            status: int = core.wait_helper(self._pid)
         except BaseException:  # interrupted: the command dies with the helper
-            os.kill(pid, signal.SIGKILL)
-            core.wait_helper(pid)
+            self._kill()
             raise
-        if len(record) == _ERROR.size:
-            error = core.StepError(*_ERROR.unpack(record))
-            dying = error.step == core.STEP_SETNS and error.errno == errno.ESRCH
-            if dying or not process.is_alive(state.pid, state.pid_starttime):
-                raise NotRunning(f"container {container.id} is not running") from error
-            user = container.record.user if request.user is None else request.user
-            raise launch.describe(
-                error,
-                plan,
-                argv=request.args,
-                user=user,
-                cwd=request.workdir or container.record.workdir,
-            ) from error
+        self._raise(record)
         return status
+
+    def serve_terminal(self, streams: launch.Streams) -> int:
+        """Connect the client with the command's terminal until it ends; its exit status.
+
+        Raises:
+            Detached: the command goes on; the helper keeps its terminal.
+        """
+        from .session import relay_terminal
+
+        try:
+            master = self._receive_master()
+            self._raise(os.read(self._error, _ERROR.size))
+            relay_terminal(master, streams)
+        except Detached:
+            from .pumps import reap_later
+
+            reap_later(self._pid)
+            raise
+        except BaseException:
+            self._kill()
+            raise
+        return core.wait_helper(self._pid)
+
+    def _receive_master(self) -> int:
+        """-1 when there is none: the error record says why."""
+        size = _socket.CMSG_SPACE(array.array("i").itemsize)
+        _, control, _, _ = self._console.recvmsg(1, size, _socket.MSG_CMSG_CLOEXEC)
+        if not control:
+            return -1
+        master = array.array("i", control[0][2])[0]
+        self._stack.callback(os.close, master)
+        return master
+
+    def _kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        core.wait_helper(self._pid)
+
+    def _raise(self, record: bytes) -> None:
+        """Raise what a helper's error record says."""
+        if len(record) != _ERROR.size:
+            return
+        container, request, state = self._container, self._request, self._container.state
+        error = core.StepError(*_ERROR.unpack(record))
+        dying = error.step == core.STEP_SETNS and error.errno == errno.ESRCH
+        if dying or not process.is_alive(state.pid, state.pid_starttime):
+            raise NotRunning(f"container {container.id} is not running") from error
+        raise launch.describe(
+            error,
+            self._plan,
+            argv=request.args,
+            user=container.record.user if request.user is None else request.user,
+            cwd=request.workdir or container.record.workdir,
+        ) from error
 
 
 def _procs(cgroup: Cgroup) -> list[bytes]:
@@ -136,9 +213,10 @@ def make_plan(
     record = container.record
     process_spec: dict[str, Any] = dict(spec["process"])
     process_spec["args"] = request.args
-    process_spec["env"] = _environment(record.env, request.env)
+    own = [*record.env, *(["TERM=xterm"] if request.tty and not record.config.tty else [])]
+    process_spec["env"] = _environment(own, request.env)
     process_spec["cwd"] = request.workdir or record.workdir
-    flags = core.P_DETACH if request.detach else 0
+    flags = (core.P_DETACH if request.detach else 0) | (core.P_TTY if request.tty else 0)
     if request.privileged:
         caps = capabilities.resolve(privileged=True)
         process_spec["capabilities"] = {"bounding": caps, "effective": caps, "permitted": caps}

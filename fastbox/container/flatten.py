@@ -76,8 +76,13 @@ def flatten(
     seccomp: Filter | None,
     group_add: list[str],
     init: bool,
+    window: tuple[int, int] = (0, 0),
 ) -> Plan:
-    """The plan for a container's init."""
+    """The plan for a container's init.
+
+    Args:
+        window: (rows, columns) of its terminal, if it has one; zeros: not known.
+    """
     builder = PlanBuilder()
     linux = spec["linux"]
     kinds = {entry["type"] for entry in linux["namespaces"]}
@@ -96,6 +101,8 @@ def flatten(
     if spec.get("domainname"):
         builder.op(core.OP_DOMAINNAME, spec["domainname"])
     _mount_all(builder, spec, attach, cgroup, cgroup_slots)
+    if spec["process"].get("terminal"):
+        builder.op(core.OP_CONSOLE, x=window[0] << 16 | window[1])
     for name, value in linux["sysctl"].items():
         builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)
         builder.descriptions[-1] = name

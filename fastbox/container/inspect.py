@@ -246,16 +246,16 @@ def _config(container: Container) -> dict[str, Any]:
         "Hostname": record.hostname,
         "Domainname": config.domainname or "",
         "User": record.user,
-        "AttachStdin": config.interactive,
-        "AttachStdout": True,
-        "AttachStderr": True,
+        "AttachStdin": "stdin" in config.attach,
+        "AttachStdout": "stdout" in config.attach,
+        "AttachStderr": "stderr" in config.attach,
     }
     if record.exposed_ports:
         result["ExposedPorts"] = {port: {} for port in sorted(record.exposed_ports)}
     result |= {
         "Tty": config.tty,
         "OpenStdin": config.interactive,
-        "StdinOnce": config.interactive,
+        "StdinOnce": config.stdin_once,
         "Env": record.env,
         "Cmd": config.command if config.command else _image_command(container),
         "Image": config.image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # the module over it costs milliseconds at start
 import contextlib
 import errno
 import os
@@ -45,6 +46,7 @@ _STEPS = {
     core.OP_ROOT_READONLY: "making the root filesystem read-only",
     core.OP_PROC_WRITE: "writing below /proc:",
     core.OP_RLIMIT: "setting resource limit",
+    core.OP_CONSOLE: "opening a terminal in the container's /dev/pts",
     core.STEP_CLONE: "creating namespaces",
     core.STEP_STDIO: "setting up standard streams",
     core.STEP_KEYRING: "joining a session keyring",
@@ -54,24 +56,30 @@ _STEPS = {
     core.STEP_MONITOR: "starting the monitor",
     core.STEP_SETNS: "joining the container's namespaces",
     core.STEP_PLAN: "reading the launch plan",
+    core.STEP_TTY: "opening a terminal in the container's /dev/pts",
 }
 
 
 class Streams(msgspec.Struct, frozen=True):
-    """Descriptors of an attached client; None is nothing (stdin: end of file)."""
+    """Descriptors of an attached client; None is nothing (stdin: end of file).
+
+    Attributes:
+        detach_keys: the bytes that leave the container's terminal; empty: none do.
+    """
 
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
+    detach_keys: bytes = b""
 
 
 class Started(msgspec.Struct):
-    """A started container. ``status_fd`` (attached only) gives the exit record; the caller closes
-    it."""
+    """A started container. ``client`` (attached only) is the connection to its monitor, see
+    ``session.Session``; the caller closes it."""
 
     pid: int
     monitor_pid: int
-    status_fd: int = -1
+    client: _socket.socket | None = None
 
 
 def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> Overlay:
@@ -190,14 +198,29 @@ def _unreadable(error: core.StepError) -> str:
     return "not a regular file" if error.errno == errno.EINVAL else os.strerror(error.errno).lower()
 
 
+def window_of(streams: Streams | None) -> tuple[int, int]:
+    """(rows, columns) of the client's terminal; zeros if it has none."""
+    from . import terminal
+
+    for fd in (streams.stdin, streams.stdout) if streams is not None else ():
+        if fd is not None and os.isatty(fd):
+            return terminal.size(fd)
+    return 0, 0
+
+
 def make_plan(
     spec: dict[str, Any],
     record: ContainerRecord,
     overlay: Overlay,
     cgroup: Cgroup,
     seccomp: Filter | None,
+    window: tuple[int, int] = (0, 0),
 ) -> Plan:
-    """The launch plan of a container that is to start in ``cgroup``."""
+    """The launch plan of a container that is to start in ``cgroup``.
+
+    Args:
+        window: (rows, columns) of its terminal, if it has one; zeros: not known.
+    """
     view = CgroupView(
         procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
         v1_mounts=list(cgroup.v1_dirs.items()),
@@ -210,6 +233,7 @@ def make_plan(
         seccomp=seccomp,
         group_add=record.config.group_add,
         init=record.config.init,
+        window=window,
     )
 
 
@@ -255,80 +279,113 @@ def start(
         LaunchError
     """
     with contextlib.ExitStack() as stack:
-
-        def own(fd: int) -> int:
-            stack.callback(os.close, fd)
-            return fd
-
-        def pipe() -> tuple[int, int]:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            return own(reader), own(writer)
-
-        out_read, out_write = pipe()
-        err_read, err_write = pipe()
+        wires = _Wires(stack, record, streams)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-        own(ready_read)
-        with contextlib.ExitStack() as ours:
-            ours.callback(os.close, ready_write)
-            stdin, stdin_keep, status_read, status_write = -1, -1, -1, -1
-            if streams is not None:
-                stdin = -1 if streams.stdin is None else streams.stdin
-                status_read, status_write = os.pipe2(os.O_CLOEXEC)
-                ours.callback(os.close, status_write)
-            elif record.config.interactive:
-                stdin, stdin_keep = pipe()
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            fds = [
-                out_read,
-                err_read,
-                directory,
-                own(os.open(store.runtime_directory(record.id), flags)),
-                ready_write,
-                status_write,
-                _number(streams.stdout if streams else None),
-                _number(streams.stderr if streams else None),
-                stdin_keep,
-            ]
-            cgroup_fd = own(os.open(cgroup.v2_dir, flags)) if cgroup.v2_dir is not None else -1
-            try:
-                pid, monitor = core.start(
-                    plan.data,
-                    stdio=[stdin, out_write, err_write],
-                    monitor_path=os.fsencode(HELPER),
-                    monitor_argv=_monitor_argv(
-                        store, record, cgroup, run, cleanup, streams is not None
-                    ),
-                    monitor_fds=fds,
-                    cgroup_fd=cgroup_fd,
-                    helper_fd=sealed_helper(),
-                )
-            except BaseException as error:
-                if status_read >= 0:
-                    os.close(status_read)
-                if isinstance(error, core.StepError):
-                    raise describe(
-                        error,
-                        plan,
-                        argv=[record.path, *record.args],
-                        user=record.user,
-                        cwd=record.workdir,
-                    ) from error
-                raise
-        # The monitor says that state.json stands; only its own copy of the pipe is left.
+        stack.callback(os.close, ready_read)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        run_directory = os.open(store.runtime_directory(record.id), flags)
+        stack.callback(os.close, run_directory)
+        cgroup_fd = -1
+        if cgroup.v2_dir is not None:
+            cgroup_fd = os.open(cgroup.v2_dir, flags)
+            stack.callback(os.close, cgroup_fd)
         try:
-            ready = os.read(ready_read, 1)
-        except BaseException:
-            if status_read >= 0:
-                os.close(status_read)
-            raise
+            pid, monitor = core.start(
+                plan.data,
+                stdio=wires.stdio,
+                monitor_path=os.fsencode(HELPER),
+                monitor_argv=_monitor_argv(
+                    store, record, cgroup, run, cleanup, streams is not None
+                ),
+                monitor_fds=[
+                    wires.out,
+                    wires.err,
+                    directory,
+                    run_directory,
+                    ready_write,
+                    wires.monitor_end,
+                    _number(streams.stdout if streams else None),
+                    _number(streams.stderr if streams else None),
+                    wires.stdin_writer,
+                    wires.console[0],
+                ],
+                cgroup_fd=cgroup_fd,
+                helper_fd=sealed_helper(),
+                console_fd=wires.console[1],
+            )
+        except core.StepError as error:
+            raise describe(
+                error,
+                plan,
+                argv=[record.path, *record.args],
+                user=record.user,
+                cwd=record.workdir,
+            ) from error
+        finally:
+            os.close(ready_write)
+        # The monitor says that state.json stands; only its own copy of the pipe is left.
+        ready = os.read(ready_read, 1)
         if ready != b"R":
-            if status_read >= 0:
-                os.close(status_read)
             if not ready:
                 raise FastboxError("starting the container: its monitor ended at once")
             path = f"{store.runtime_directory(record.id)}/state.json"
             raise OSError(ready[0], os.strerror(ready[0]), path)
-        return Started(pid, monitor, status_read)
+        return Started(pid, monitor, wires.keep_client())
+
+
+class _Wires:
+    """The descriptors between a container, its monitor and the client; -1 is none.
+
+    Attributes:
+        stdio: what the container gets. out, err, stdin_writer: the other ends, for the monitor.
+        console: socket pair on which init hands its terminal's master to the monitor.
+        monitor_end: the monitor's end of the client's connection.
+    """
+
+    def __init__(
+        self, stack: contextlib.ExitStack, record: ContainerRecord, streams: Streams | None
+    ) -> None:
+        self._stack = stack
+        self.stdio = [-1, -1, -1]
+        self.out = self.err = self.stdin_writer = self.monitor_end = -1
+        self.console = (-1, -1)
+        self._client: _socket.socket | None = None
+        if record.config.tty:
+            first, second = self._pair()
+            self.console = first.fileno(), second.fileno()
+        else:
+            self.out, self.stdio[1] = self._pipe()
+            self.err, self.stdio[2] = self._pipe()
+            if streams is not None and streams.stdin is not None:
+                self.stdio[0] = streams.stdin
+            elif record.config.interactive:
+                self.stdio[0], self.stdin_writer = self._pipe()
+        if streams is not None:
+            self._client, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            self.monitor_end = theirs.fileno()
+            stack.callback(theirs.close)
+            stack.callback(self._close_client)
+
+    def _pipe(self) -> tuple[int, int]:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._stack.callback(os.close, reader)
+        self._stack.callback(os.close, writer)
+        return reader, writer
+
+    def _pair(self) -> tuple[_socket.socket, _socket.socket]:
+        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        for end in pair:
+            self._stack.callback(end.close)
+        return pair
+
+    def _close_client(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def keep_client(self) -> _socket.socket | None:
+        """The client's end, which is the caller's from now on."""
+        client, self._client = self._client, None
+        return client
 
 
 def _number(fd: int | None) -> int:
@@ -346,6 +403,9 @@ def _monitor_argv(
     """See enum argument in monitor.c."""
     config = record.config
     flags = "l" if config.log_driver != "none" else ""
+    flags += "t" if config.tty else ""
+    flags += "i" if config.interactive else ""
+    flags += "o" if config.stdin_once else ""
     if config.auto_remove:
         flags += removal_flag(record, attached)
     words = [

@@ -13,12 +13,14 @@ import orjson
 
 from ..errors import (
     Conflict,
+    Detached,
     FastboxError,
     InvalidArgument,
     LaunchError,
     NotFound,
     NotRunning,
     StoreError,
+    Unsupported,
 )
 from ..locks import lock
 from . import cgroups, launch, process, seccomp, spec
@@ -35,12 +37,18 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT = 10
 KILL_TIMEOUT = 10.0
+ATTACH_SECONDS = 2.0  # how long a monitor may take to listen
 START_RACES = 5  # how often `rm -f` kills what others start
 
 
-class _ExitRecord(msgspec.Struct):
-    exit_code: int
-    client_error: int = 0
+_NOT_TO_BE_ATTACHED = {
+    Status.PAUSED: "cannot attach to a paused container, unpause it first",
+    Status.RESTARTING: "cannot attach to a restarting container, wait until it is running",
+    **dict.fromkeys(
+        (Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING),
+        "cannot attach to a stopped container, start it first",
+    ),
+}
 
 
 class Lifecycle:
@@ -81,46 +89,79 @@ class Lifecycle:
             raise Conflict("cannot start a paused container, try unpause instead")
         return status
 
-    def run_attached(self, container_id: str, streams: launch.Streams) -> int:
+    def run_attached(
+        self, container_id: str, streams: launch.Streams, cancel: int | None = None
+    ) -> int:
         """Start with a client's streams and wait; the exit status. Removes an auto_remove one, and
-        kills it first when the wait is interrupted (KeyboardInterrupt)."""
-        with self.store.locked(container_id) as directory:
-            record = self.store.load_record(container_id)
-            if self._check_startable(record).is_up:
-                raise Conflict(f"container {container_id} is already running")
-            started = self._launch(record, directory, streams)
-        try:
-            status = self._read_status(started.status_fd)
-        except BaseException:  # interrupted: nobody will look after it any more
-            if record.config.auto_remove:
-                with contextlib.suppress(FastboxError):
-                    self.kill(record.id, "KILL")
-            raise
-        finally:
-            os.close(started.status_fd)
+        kills it first when the wait is interrupted (KeyboardInterrupt).
+
+        Raises:
+            Detached: by the detach keys, or by ``cancel``.
+        """
+        from .pumps import Pumps
+        from .session import Session
+
+        with Pumps() as pumps, contextlib.ExitStack() as stack:
+            with self.store.locked(container_id) as directory:
+                record = self.store.load_record(container_id)
+                if self._check_startable(record).is_up:
+                    raise Conflict(f"container {container_id} is already running")
+                tty, given = record.config.tty, streams
+                if not tty and streams.stdin is not None:
+                    given = msgspec.structs.replace(streams, stdin=pumps.input(streams.stdin))
+                started = self._launch(record, directory, given)
+            pumps.handed_over()
+            assert started.client is not None
+            session = Session(started.client, tty=tty)
+            stack.callback(session.close)
+            try:
+                relay = tty and record.config.interactive
+                status = session.serve(streams, relay_input=relay, cancel=cancel)
+            except Detached:
+                raise
+            except BaseException:  # interrupted: nobody will look after it any more
+                if record.config.auto_remove:
+                    with contextlib.suppress(FastboxError):
+                        self.kill(record.id, "KILL")
+                raise
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
             with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
                 self._remove_ended(record)
         return status
 
-    def _read_status(self, fd: int) -> int:
-        data = b""
-        while chunk := os.read(fd, 4096):
-            data += chunk
-        if not data:
-            raise FastboxError(
-                "the container's exit status is lost: its monitor was killed",
-                hint="`fastbox ps -a` shows what is left of it",
-            )
-        record = msgspec.json.decode(data, type=_ExitRecord)
-        if record.client_error:
-            error = FastboxError(
-                "writing the container's output to stdout or stderr failed: "
-                f"{os.strerror(record.client_error).lower()}"
-            )
-            error.run_exit_code = 1
-            raise error
-        return record.exit_code
+    def attach(
+        self, container: Container, streams: launch.Streams, cancel: int | None = None
+    ) -> int:
+        """Connect to a running container's streams and wait; the exit status.
+
+        Raises:
+            Conflict: it is not up, or paused. Detached: by the detach keys, or by ``cancel``.
+            Unsupported: its monitor is of a version that cannot be attached to.
+        """
+        from .session import attach
+
+        status = container.state.status
+        if not status.is_up or status is Status.PAUSED:
+            raise Conflict(_NOT_TO_BE_ATTACHED[status])
+        directory = self.store.runtime_directory(container.id)
+        deadline = time.monotonic() + ATTACH_SECONDS
+        while True:
+            try:
+                session, has_input = attach(directory, streams, tty=container.record.config.tty)
+                break
+            except OSError as error:
+                # It has just been started, or has ended since.
+                if not self.store.state(container.record).status.is_up:
+                    raise Conflict(_NOT_TO_BE_ATTACHED[Status.EXITED]) from error
+                if time.monotonic() > deadline:
+                    raise Unsupported(
+                        f"attaching to container {container.name} failed: its monitor does not "
+                        "answer",
+                        hint="it may have been started by an older fastbox: restart the container",
+                    ) from error
+                time.sleep(0.005)
+        with contextlib.closing(session):
+            return session.serve(streams, relay_input=has_input, redraw=True, cancel=cancel)
 
     def _config(self, record: ContainerRecord) -> dict[str, Any]:
         """The container's config.json; what does not hold what it must is found when it is used."""
@@ -158,7 +199,10 @@ class Lifecycle:
         try:
             overlay = launch.overlay_of(self.store, record, self.layers_dir)
             with self._using_config(record) as config:
-                plan = launch.make_plan(config, record, overlay, cgroup, self.seccomp_of(config))
+                window = launch.window_of(streams) if record.config.tty else (0, 0)
+                plan = launch.make_plan(
+                    config, record, overlay, cgroup, self.seccomp_of(config), window
+                )
             started = launch.start(
                 self.store,
                 record,

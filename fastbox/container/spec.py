@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Any
 
-from ..errors import InvalidArgument, Unsupported
+from ..errors import InvalidArgument
 from . import capabilities, devices, rlimits, seccomp, sysctl, users
 from .cgroups import Resources
 from .config import ContainerConfig, Device
@@ -70,7 +70,7 @@ def build(
         cgroup_path: as ``linux.cgroupsPath``.
 
     Raises:
-        InvalidArgument, Unsupported, PermissionDenied: a value that cannot be had.
+        InvalidArgument, PermissionDenied: a value that cannot be had.
     """
     config = record.config
     caps = capabilities.resolve(config.cap_add, config.cap_drop, privileged=config.privileged)
@@ -265,8 +265,6 @@ def resources(config: ContainerConfig, asked: list[devices.HostDevice]) -> Resou
 
 def check_supported(record: ContainerRecord) -> None:
     """Refuse what this version cannot do, before anything is made."""
-    if record.config.tty:
-        raise Unsupported("terminals are not supported yet", hint="run without -t/--tty")
     if record.config.network not in ("none", "host"):
         raise InvalidArgument(
             f"network {record.config.network} not found",

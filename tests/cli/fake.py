@@ -126,6 +126,10 @@ class FakeEngine:
         self._note("top", name, ps_args)
         return ["UID", "PID", "CMD"], [["root", "12", "redis-server *:6379"]]
 
+    def attach(self, name: str, **kwargs: Any) -> int:
+        self._note("attach", name, **kwargs)
+        return self.status
+
     def exec(self, name: str, args: list[str], **kwargs: Any) -> int:
         self._note("exec", name, args, **kwargs)
         return self.status

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastbox.container.record import Status
-from fastbox.errors import Conflict, LaunchError, NotFound, NotRunning
+from fastbox.errors import Conflict, Detached, LaunchError, NotFound, NotRunning
 from tests.cli.conftest import Fastbox
 from tests.cli.fake import DIGEST, ID, FakeEngine, box
 
@@ -263,11 +263,79 @@ def test_start_attached(fastbox: Fastbox, fake: FakeEngine) -> None:
     )
 
 
-def test_start_does_not_attach_to_a_running_container(fastbox: Fastbox, fake: FakeEngine) -> None:
+def test_start_attaches_to_a_running_container(fastbox: Fastbox, fake: FakeEngine) -> None:
     fake.boxes = [box("web", status=Status.RUNNING)]
+    fake.status = 6
     result = fastbox("start", "-a", "web")
-    assert result.code == 1
-    assert "is running already" in result.err
+    assert (result.code, result.out) == (6, "")
+    assert fake.asked("attach") == ((ID,), {"stdin": None, "stdout": 1, "stderr": 2})
+
+
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [
+        ("-a stdout", (None, 1, None)),
+        ("-a STDERR -a stdout", (None, 1, 2)),
+        ("-i -a stdout", (None, 1, None)),
+        ("-i -a stdin -a stderr", (0, None, 2)),
+        ("-a stdin", (None, None, None)),
+        ("-i", (0, 1, 2)),
+    ],
+    ids=str,
+)
+def test_streams_to_attach(
+    fastbox: Fastbox, fake: FakeEngine, flags: str, given: tuple[int | None, ...]
+) -> None:
+    result = fastbox("run", *flags.split(), "img")
+    # With neither output attached, the id is all there is to see.
+    assert result.out == ("" if given[1] or given[2] else f"{ID}\n")
+    asked = fake.asked("run_attached")[1]
+    assert (asked["stdin"], asked["stdout"], asked["stderr"]) == given
+    assert fake.config.stdin_once is ("-i" in flags and "stdin" in fake.config.attach)
+
+
+def test_a_stream_that_does_not_exist(fastbox: Fastbox, fake: FakeEngine) -> None:
+    result = fastbox("run", "-a", "foo", "img")
+    assert result.code == 125
+    assert result.err.startswith(
+        'invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'
+    )
+
+
+def test_attached_and_detached(fastbox: Fastbox, fake: FakeEngine) -> None:
+    result = fastbox("run", "-d", "-a", "stdout", "img")
+    assert (result.code, result.out, result.err) == (
+        1, "", "conflicting options: cannot specify both --attach and --detach\n",
+    )  # fmt: skip
+    assert fake.calls == []
+
+
+# ---- attach ------------------------------------------------------------------------------------
+
+
+def test_attach(fastbox: Fastbox, fake: FakeEngine) -> None:
+    fake.boxes = [box("web", status=Status.RUNNING, config_interactive=True)]
+    fake.status = 5
+    assert fastbox("attach", "web").code == 5
+    assert fake.asked("attach") == ((ID,), {"stdin": 0, "stdout": 1, "stderr": 2})
+    fake.calls.clear()
+    fastbox("attach", "--no-stdin", "web")
+    assert fake.asked("attach")[1]["stdin"] is None
+
+
+def test_attach_that_is_left(fastbox: Fastbox, fake: FakeEngine) -> None:
+    fake.boxes = [box("web", status=Status.RUNNING)]
+    fake.errors["attach"] = Detached("read escape sequence")
+    result = fastbox("attach", "web")
+    assert (result.code, result.out, result.err) == (1, "", "read escape sequence\n")
+
+
+def test_attach_to_what_is_not_running(fastbox: Fastbox, fake: FakeEngine) -> None:
+    fake.boxes = [box("web")]
+    text = "cannot attach to a stopped container, start it first"
+    fake.errors["attach"] = Conflict(text)
+    result = fastbox("attach", "web")
+    assert (result.code, result.out, result.err) == (1, "", text + "\n")
 
 
 # ---- exec --------------------------------------------------------------------------------------
@@ -304,10 +372,10 @@ def test_exec_that_fails(fastbox: Fastbox, fake: FakeEngine, error: Any, code: i
     assert (result.code, result.out, result.err) == (code, "", f"Error: {error}\n")
 
 
-def test_exec_with_a_terminal_is_refused(fastbox: Fastbox) -> None:
-    result = fastbox("exec", "-it", "web", "sh")
-    assert result.code == 1
-    assert result.err.startswith("Error: -t/--tty is not supported yet\nhint: ")
+def test_exec_with_a_terminal(fastbox: Fastbox, fake: FakeEngine) -> None:
+    fastbox("exec", "-t", "--detach-keys", "ctrl-x", "web", "sh")
+    asked = fake.asked("exec")[1]
+    assert asked["tty"] is True and asked["detach_keys"] == "ctrl-x"
 
 
 def test_exec_with_a_missing_env_file(fastbox: Fastbox) -> None:

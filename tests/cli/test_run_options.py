@@ -25,7 +25,11 @@ def test_without_flags_only_the_image_is_asked_for(fastbox: Fastbox, fake: FakeE
 def test_options_stop_at_the_image(fastbox: Fastbox, fake: FakeEngine) -> None:
     fastbox("create", "-i", "img", "-i", "--foo", "--", "-m")
     assert fake.config == ContainerConfig(
-        image="img", interactive=True, command=["-i", "--foo", "--", "-m"]
+        image="img",
+        interactive=True,
+        stdin_once=True,
+        attach=["stdin", "stdout", "stderr"],
+        command=["-i", "--foo", "--", "-m"],
     )
 
 
@@ -356,11 +360,8 @@ ENGINE_ERRORS = [
     ("--oom-score-adj 1001", "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
     ("--network bridge", "network bridge is not supported"),
     ("--network container:x", "network container:x is not supported"),
-    ("-t", "-t/--tty is not supported yet"),
-    ("-it", "-t/--tty is not supported yet"),
     ("-p 80:80", "-p/--publish is not supported yet"),
     ("-P", "-P/--publish-all is not supported yet"),
-    ("-a stdout", "-a/--attach is not supported yet"),
 ]
 
 
@@ -382,7 +383,7 @@ def test_an_option_that_the_engine_would_refuse(
 
 
 @pytest.mark.parametrize(
-    "flags", ["--log-driver json-file", "-t", "-p 80", "--network bridge", "--log-opt a=b"]
+    "flags", ["--log-driver json-file", "-P", "-p 80", "--network bridge", "--log-opt a=b"]
 )
 def test_what_is_not_there_yet_is_refused_with_what_to_use(fastbox: Fastbox, flags: str) -> None:
     result = fastbox("create", *flags.split(" "), "img")
