@@ -418,7 +418,8 @@ class Engine(ChangingVerbs, AttachingVerbs):
         from .errors import Unsupported
 
         box = self.container(container)
-        if box.record.config.log_driver == "none":
+        driver = box.record.config.log_driver
+        if driver not in ("cri", "journald"):
             raise Unsupported("configured logging driver does not support reading")
 
         def is_running() -> bool:
@@ -427,9 +428,12 @@ class Engine(ChangingVerbs, AttachingVerbs):
             except NotFound:
                 return False
 
-        return read_logs(
-            box.log_path, follow=follow, tail=tail, since=since, until=until, is_running=is_running
-        )
+        options: dict[str, Any] = {"follow": follow, "tail": tail, "since": since, "until": until}
+        if driver == "journald":
+            from .container import journald
+
+            return journald.read(box.id, **options, is_running=is_running)
+        return read_logs(box.log_path, **options, is_running=is_running)
 
     def top(
         self, container: str, ps_args: list[str] | None = None

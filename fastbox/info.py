@@ -57,7 +57,11 @@ def info(engine: Engine) -> dict[str, Any]:
         "LoggingDriver": "cri",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": {"v1": "1", "v2": "2", "hybrid": "1 (hybrid)"}[layout.mode],
-        "Plugins": {"Volume": ["local"], "Network": ["host", "none"], "Log": ["cri", "none"]},
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["host", "none"],
+            "Log": ["cri", "journald", "none", "syslog"],
+        },
         "DefaultRuntime": "fastbox",
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "KernelVersion": os.uname().release,

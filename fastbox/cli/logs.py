@@ -62,9 +62,11 @@ def _moment(name: str, text: str | None) -> float | None:
 
 
 def _details(app: App, name: str) -> bytes:
-    """Docker prints the labels and variables that --log-opt chose: none, and a space."""
-    app.engine.container(name)
-    return b" "
+    """What Docker prints before each line: the labels and variables that --log-opt chose."""
+    from ..container import logging
+
+    chosen = logging.details(app.engine.container(name).record)
+    return ",".join(f"{key}={chosen[key]}" for key in sorted(chosen)).encode() + b" "
 
 
 COMMAND = FlagCommand(

@@ -128,31 +128,34 @@ class Logging:
         self.driver = driver or "cri"
         self.max_size: int | None = None
         self.max_file: int | None = None
+        self.options: dict[str, str] = {}
         if self.driver == "none" and options:
             raise CliError("invalid logging opts for driver none")
-        if self.driver not in ("cri", "none"):
+        if self.driver in ("json-file", "local"):
             raise Unsupported(
                 f"logging driver '{self.driver}' is not supported",
-                hint="use --log-driver cri (files that rotate, read by `fastbox logs`) or none",
+                hint="use --log-driver cri: files that rotate, read by `fastbox logs`",
             )
         for name, value in options.items():
-            self._add(name, value)
+            if self.driver == "cri" and name in ("max-size", "max-file"):
+                self._add(name, value)
+            else:
+                self.options[name] = value
+        if self.driver != "cri" or self.options:
+            from ..container import logging
+
+            logging.check_options(self.driver, self.options)
 
     def _add(self, name: str, value: str) -> None:
         if name == "max-size":
             self.max_size = self._size(value)
-        elif name == "max-file":
-            try:
-                self.max_file = gotext.parse_int(value, base=10, function="Atoi")
-            except ValueError as error:
-                raise InvalidArgument(f"invalid log opt max-file: {error}") from None
-            if self.max_file < 1:
-                raise InvalidArgument("max-file cannot be less than 1")
-        else:
-            raise InvalidArgument(
-                f"unknown log opt '{name}' for {self.driver} log driver",
-                hint="known: max-size, max-file",
-            )
+            return
+        try:
+            self.max_file = gotext.parse_int(value, base=10, function="Atoi")
+        except ValueError as error:
+            raise InvalidArgument(f"invalid log opt max-file: {error}") from None
+        if self.max_file < 1:
+            raise InvalidArgument("max-file cannot be less than 1")
 
     def _size(self, value: str) -> int:
         if value == "-1":

@@ -47,8 +47,12 @@ FLAGS = (
     Flag("-i --interactive", Switch(), "Keep STDIN open even if not attached"),
     Flag("-l --label", Texts(parse_env.label), "Set meta data on a container"),
     Flag("--label-file", Texts(), "Read in a line delimited file of labels"),
-    Flag("--log-driver", Text(), 'Logging driver for the container ("cri", "none")'),
-    Flag("--log-opt", Mapping(), "Log driver options (max-size, max-file)"),
+    Flag(
+        "--log-driver",
+        Text(),
+        'Logging driver for the container ("cri", "journald", "none", "syslog")',
+    ),
+    Flag("--log-opt", Mapping(), "Log driver options"),
     Flag("-m --memory", _BYTES, "Memory limit"),
     Flag("--memory-reservation", _BYTES, "Memory soft limit"),
     Flag(
@@ -205,6 +209,7 @@ def _policies(config: ContainerConfig, values: Values) -> None:
     config.restart = parse_policy.restart(values.restart)
     logging = parse_policy.Logging(values.log_driver or "", values.log_opt or {})
     config.log_driver = logging.driver
+    config.log_options = logging.options
     if logging.max_size is not None:
         config.log_max_size = logging.max_size
     if logging.max_file is not None:

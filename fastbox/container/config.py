@@ -80,7 +80,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         pids_limit: 0 = unset, -1 = unlimited.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
         network: ``"none"`` or ``"host"``.
-        log_driver: ``"cri"`` or ``"none"``.
+        log_driver: ``"cri"``, ``"none"``, ``"journald"`` or ``"syslog"``; log_options: see
+            ``logging.OPTIONS``.
         log_max_size: bytes per log file, -1 unlimited; log_max_file: how many files are kept.
     """
 
@@ -128,5 +129,6 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     network: str = "none"
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
     log_driver: str = "cri"
+    log_options: dict[str, str] = {}
     log_max_size: int = 20 * 1024 * 1024
     log_max_file: int = 5

@@ -99,11 +99,10 @@ def _check(config: ContainerConfig) -> None:
         etc_files.check_hostname(config.domainname, "domainname")
     if config.auto_remove and config.restart.name != "no":
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
-    if config.log_driver not in ("cri", "none"):
-        raise InvalidArgument(
-            f"logger: no log driver named '{config.log_driver}' is registered",
-            hint="use --log-driver cri or none",
-        )
+    if config.log_driver != "cri" or config.log_options:
+        from . import logging
+
+        logging.check(config)
 
 
 def _check_record(record: ContainerRecord) -> None:

@@ -28,7 +28,7 @@ def inspect(container: Container) -> dict[str, Any]:
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": container.log_path if config.log_driver != "none" else "",
+        "LogPath": container.log_path if config.log_driver == "cri" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
         "Driver": "overlay",
@@ -74,9 +74,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "ContainerIDFile": "",
         "LogConfig": {
             "Type": config.log_driver,
-            "Config": {}
-            if config.log_driver == "none"
-            else {"max-file": str(config.log_max_file), "max-size": str(config.log_max_size)},
+            "Config": {**_log_limits(config), **config.log_options},
         },
         "NetworkMode": config.network,
         "PortBindings": {},
@@ -145,6 +143,12 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "MaskedPaths": None if privileged else MASKED,
         "ReadonlyPaths": None if privileged else READ_ONLY,
     }
+
+
+def _log_limits(config: ContainerConfig) -> dict[str, str]:
+    if config.log_driver != "cri":
+        return {}
+    return {"max-file": str(config.log_max_file), "max-size": str(config.log_max_size)}
 
 
 def _binds(mounts: list[Mount]) -> list[str]:

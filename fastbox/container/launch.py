@@ -402,8 +402,7 @@ def _monitor_argv(
 ) -> list[bytes]:
     """See enum argument in monitor.c."""
     config = record.config
-    flags = "l" if config.log_driver != "none" else ""
-    flags += "t" if config.tty else ""
+    flags = "t" if config.tty else ""
     flags += "i" if config.interactive else ""
     flags += "o" if config.stdin_once else ""
     if config.auto_remove:
@@ -412,19 +411,31 @@ def _monitor_argv(
         "fastbox-monitor",
         "",
         str(run),
-        str(config.log_max_size),
-        str(config.log_max_file),
+        *_log_words(record),
         _oom_file(cgroup),
         flags,
         store.root,
         store.runtime,
         record.id,
         record.name,
+        "",
+        "",
         *cgroup.all_dirs,
         "--",
         *cleanup,
     ]
     return [os.fsencode(word) for word in words]
+
+
+def _log_words(record: ContainerRecord) -> list[str]:
+    config = record.config
+    limits = [str(config.log_max_size), str(config.log_max_file)]
+    if config.log_driver in ("cri", "none"):
+        return [config.log_driver, *limits, "", ""]
+    from .logging import sink
+
+    daemon = sink(record)
+    return [daemon.driver, *limits, daemon.socket, daemon.header]
 
 
 def removal_flag(record: ContainerRecord, attached: bool) -> str:

@@ -24,7 +24,12 @@ _MAX_DURATION = 2**63 - 1
 
 def now() -> str:
     """The present in RFC 3339 with nanoseconds, UTC."""
-    seconds, rest = divmod(time.time_ns(), SECOND)
+    return format_ns(time.time_ns())
+
+
+def format_ns(nanoseconds: int) -> str:
+    """Nanoseconds since the epoch in RFC 3339 with nanoseconds, UTC."""
+    seconds, rest = divmod(nanoseconds, SECOND)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
 
 

@@ -353,7 +353,7 @@ ENGINE_ERRORS = [
     ),
     ("--security-opt apparmor=x", "--security-opt apparmor is not supported"),
     ("--log-driver json-file", "logging driver 'json-file' is not supported"),
-    ("--log-driver foo", "logging driver 'foo' is not supported"),
+    ("--log-driver foo", "logger: no log driver named 'foo' is registered"),
     ("--log-opt foo=1", "unknown log opt 'foo' for cri log driver"),
     ("--log-opt max-size=0", "max-size must be a positive number"),
     ("--log-opt max-file=0", "max-file cannot be less than 1"),

@@ -6,7 +6,7 @@
  * argv: as enum argument has it, then cgroup directories, then "--" and the command to run at the end
  * (what cleans up, for containers whose removal is more than deleting their directory; or what starts
  * the supervisor).
- * Flags: 'l' log, 't' terminal, 'i' input is open, 'o' and closed when its first client is done,
+ * Flags: 't' terminal, 'i' input is open, 'o' and closed when its first client is done,
  * 'x' remove the container, 'd' run the command, 'r' run it when the client that waits is gone,
  * 's' run it when no supervisor is there.
  */
@@ -30,6 +30,9 @@
 #include "../launch/start.h"
 #include "../tree/remove.h"
 #include "clients.h"
+#include "journal.h"
+#include "log.h"
+#include "memory.h"
 #include "monitor.h"
 
 #ifndef P_PIDFD
@@ -38,14 +41,19 @@
 enum argument {
   ARG_PID = 1,
   ARG_RUN,       /* number of this run */
-  ARG_MAX_SIZE,  /* of a log file, bytes */
+  ARG_LOG,       /* its driver; these are log_options */
+  ARG_MAX_SIZE,
   ARG_MAX_FILES,
+  ARG_LOG_SOCKET,
+  ARG_LOG_HEADER,
   ARG_OOM_FILE,  /* where the kernel counts OOM kills, or "" */
   ARG_FLAGS,
   ARG_ROOT,
   ARG_RUNTIME,
   ARG_ID,
   ARG_NAME,
+  ARG_JOURNAL,    /* of events, or "" */
+  ARG_ATTRIBUTES, /* what its events tell of the container */
   ARG_CGROUPS,
 };
 
@@ -55,17 +63,13 @@ enum argument {
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
 
-struct stream {
-  int fd; /* read end of the container's stream, -1 at its end */
-  const char *name;
-};
-
-static struct stream streams[2] = {{-1, "stdout"}, {-1, "stderr"}};
+static int streams[2] = {-1, -1}; /* read ends of the container's output; -1: at its end */
 static struct input input = {-1, -1, 0};
 static int slave = -1; /* the terminal's other side: while somebody has it open there is no EIO */
 
-static struct log log_file;
-static int logging;
+static const char *oom_path;
+static int oom_fd = -1;
+static short oom_events;
 
 static int if_open(int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : fd; }
 
@@ -97,11 +101,11 @@ static void open_streams(const char *flags) {
     int master = receive_master();
     if (master < 0) return;
     slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    streams[0].fd = input.tty = master;
+    streams[0] = input.tty = master;
     input.fd = strchr(flags, 'i') ? master : -1;
   } else {
-    streams[0].fd = if_open(FB_FD_OUT);
-    streams[1].fd = if_open(FB_FD_ERR);
+    streams[0] = if_open(FB_FD_OUT);
+    streams[1] = if_open(FB_FD_ERR);
     input.fd = if_open(FB_FD_STDIN);
     input.once = strchr(flags, 'o') != NULL;
   }
@@ -109,24 +113,21 @@ static void open_streams(const char *flags) {
   if (input.tty >= 0) set_nonblocking(input.tty);
 }
 
-static void close_stream(struct stream *stream) {
-  if (stream->fd >= 0) close(stream->fd);
-  stream->fd = -1;
+static void close_stream(int number) {
+  /* A terminal's master stays open for those who still write to it. */
+  if (streams[number] >= 0 && input.tty < 0) close(streams[number]);
+  streams[number] = -1;
 }
 
-static void read_stream(struct stream *stream) {
+static void read_stream(int number) {
   static char buffer[READ_SIZE];
-  int number = (int)(stream - streams);
-  ssize_t n = read(stream->fd, buffer, sizeof buffer);
+  ssize_t n = read(streams[number], buffer, sizeof buffer);
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  if (n <= 0) { /* a terminal's end is EIO; its master stays open for those who still write to it */
-    if (input.tty >= 0)
-      stream->fd = -1;
-    else
-      close_stream(stream);
+  if (n <= 0) { /* of a terminal: EIO */
+    close_stream(number);
     return;
   }
-  if (logging) log_write(&log_file, stream->name, buffer, (size_t)n);
+  log_write(number, buffer, (size_t)n);
   clients_write(number, buffer, (size_t)n);
 }
 
@@ -141,25 +142,32 @@ static void pump(siginfo_t *info) {
   long deadline = 0;
   int exited = 0;
   for (;;) {
-    struct pollfd polls[3 + CLIENT_POLLS];
-    struct stream *owner[3] = {0};
-    int own = 0;
-    if (!exited) polls[own++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
-    for (int i = 0; i < 2; i++) {
-      if (clients_broken(i)) close_stream(&streams[i]);
-      if (streams[i].fd < 0 || (!exited && clients_full(i))) continue;
-      owner[own] = &streams[i];
-      polls[own++] = (struct pollfd){streams[i].fd, POLLIN, 0};
+    struct pollfd polls[4 + CLIENT_POLLS];
+    int owner[4], own = 0; /* a stream, or: */
+    enum { INIT = 2, MEMORY };
+    if (!exited) {
+      owner[own] = INIT;
+      polls[own++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
+      owner[own] = MEMORY;
+      if (oom_fd >= 0) polls[own++] = (struct pollfd){oom_fd, oom_events, 0};
     }
-    if (exited && streams[0].fd < 0 && streams[1].fd < 0) return;
+    for (int i = 0; i < 2; i++) {
+      if (clients_broken(i)) close_stream(i);
+      if (streams[i] < 0 || (!exited && clients_full(i))) continue;
+      owner[own] = i;
+      polls[own++] = (struct pollfd){streams[i], POLLIN, 0};
+    }
+    if (exited && streams[0] < 0 && streams[1] < 0) return;
     int wait_ms = exited ? (int)(deadline - now_ms()) : -1;
     if (exited && wait_ms <= 0) return;
     int theirs = clients_prepare(polls + own);
     if (poll(polls, (nfds_t)(own + theirs), wait_ms) < 0) continue;
     for (int i = 0; i < own; i++) {
       if (!polls[i].revents) continue;
-      if (owner[i]) {
+      if (owner[i] < INIT) {
         read_stream(owner[i]);
+      } else if (owner[i] == MEMORY) {
+        if (memory_changed(oom_fd, oom_path)) journal_note("oom", "");
       } else if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
         exited = 1;
         deadline = now_ms() + DRAIN_MS;
@@ -170,32 +178,61 @@ static void pump(siginfo_t *info) {
   }
 }
 
-/* "oom_kill N" of memory.events (v2) or memory.oom_control (v1). */
-static int oom_kills(const char *path) {
-  char text[1024];
-  int fd = *path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-  if (fd < 0) return 0;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return 0;
-  text[n] = 0;
-  for (char *line = text; line; line = strchr(line, '\n')) {
-    if (*line == '\n') line++;
-    if (strncmp(line, "oom_kill ", 9) == 0) return atoi(line + 9);
+/* A small file of the runtime directory, NUL-terminated; NULL if there is none. */
+static char *read_small(const char *name, char *buffer, size_t size) {
+  int fd = openat(FB_FD_RUN_DIR, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  ssize_t n = fd < 0 ? -1 : read(fd, buffer, size - 1);
+  if (fd >= 0) close(fd);
+  if (n <= 0) return NULL;
+  buffer[n] = 0;
+  return buffer;
+}
+
+/* The first line, which ends here; the rest goes into *rest. */
+static char *first_line(char *text, char **rest) {
+  *rest = text + strcspn(text, "\n");
+  if (**rest) *(*rest)++ = 0;
+  return text;
+}
+
+/* A rename since the start: the new name and the new attributes of events. */
+static void apply_rename(char **argv) {
+  static char text[(64 << 10) + 512]; /* untouched unless there is one */
+  char *rest;
+  if (!read_small("renamed", text, sizeof text)) return;
+  argv[ARG_NAME] = first_line(text, &rest);
+  argv[ARG_ATTRIBUTES] = first_line(rest, &rest);
+  journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
+}
+
+static void remove_cgroup(const char *directory) {
+  /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
+   * next command. */
+  for (int tries = 0; tries < 50; tries++) {
+    if (rmdir(directory) == 0 || errno != EBUSY) break;
+    struct timespec pause = {0, 2000000};
+    nanosleep(&pause, NULL);
   }
-  return 0;
+}
+
+/* Groups that the container was moved into while it ran (container/update.py): a line each, and
+ * "oom FILE" for where the kernel counts its kills. Returns that count. */
+static int leave_later_cgroups(void) {
+  char text[16384], *rest = text;
+  int kills = 0;
+  if (!read_small("cgroups", text, sizeof text)) return 0;
+  while (*rest) {
+    const char *line = first_line(rest, &rest);
+    if (strncmp(line, "oom ", 4) == 0)
+      kills += memory_kills(line + 4);
+    else if (*line == '/')
+      remove_cgroup(line);
+  }
+  return kills;
 }
 
 static void remove_cgroups(char **directories) {
-  for (; *directories && strcmp(*directories, "--") != 0; directories++) {
-    /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
-     * next command. */
-    for (int tries = 0; tries < 50; tries++) {
-      if (rmdir(*directories) == 0 || errno != EBUSY) break;
-      struct timespec pause = {0, 2000000};
-      nanosleep(&pause, NULL);
-    }
-  }
+  for (; *directories && strcmp(*directories, "--") != 0; directories++) remove_cgroup(*directories);
 }
 
 /* Give the name back, unless it is another container's by now; the lock is the one of release_name
@@ -226,6 +263,7 @@ static void forget_container(char **argv, char *trash, size_t size) {
     return;
   }
   release_name(argv);
+  journal_note("destroy", "");
 }
 
 /* Deletes what forget_container moved away, once nobody reads the exit record any more (`wait` holds
@@ -274,9 +312,17 @@ static struct exit_record make_record(const siginfo_t *info, char **argv) {
   struct exit_record record = {0};
   record.signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
   record.code = record.signal ? 128 + record.signal : info->si_status;
-  record.oom = oom_kills(argv[ARG_OOM_FILE]) > 0;
-  record.dropped = log_file.dropped;
+  record.oom = memory_kills(argv[ARG_OOM_FILE]) + leave_later_cgroups() > 0;
+  record.dropped = log_dropped();
   return record;
+}
+
+static void note_end(const struct exit_record *record, time_t seconds) {
+  char more[96];
+  if (record->oom && oom_fd < 0) journal_note("oom", "");
+  snprintf(more, sizeof more, ",\"exitCode\":\"%d\",\"execDuration\":\"%lld\"", record->code,
+           (long long)seconds);
+  journal_note("die", more);
 }
 
 struct ending {
@@ -299,6 +345,7 @@ static int announce(char **argv, siginfo_t *info) {
     waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED);
     ready = (char)lost;
   }
+  if (!lost) journal_note("start", "");
   if (!lost) flock(FB_FD_DIR, LOCK_UN); /* the starter's lock, see container/launch.start */
   if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
   close(FB_FD_READY);
@@ -312,20 +359,28 @@ int monitor_main(int argc, char **argv, char **envp) {
   const char *flags = argv[ARG_FLAGS], *run = argv[ARG_RUN];
   ignore_signals();
   prctl(PR_SET_NAME, "fastbox-monitor");
-  logging = strchr(flags, 'l') != NULL;
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
+  journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
   memset(&info, 0, sizeof info);
   if (announce(argv, &info) < 0) return 1;
   if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
-  if (logging) log_open(&log_file, FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]), atoi(argv[ARG_MAX_FILES]));
+  log_open(&(struct log_options){argv[ARG_LOG], FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]),
+                                 atoi(argv[ARG_MAX_FILES]), argv[ARG_LOG_SOCKET],
+                                 argv[ARG_LOG_HEADER]});
+  long started = now_ms();
+  oom_path = argv[ARG_OOM_FILE];
+  oom_fd = memory_watch(oom_path, &oom_events);
   open_streams(flags);
   clients_start(&input, FB_FD_CLIENT, FB_FD_CLIENT_OUT, FB_FD_CLIENT_ERR);
   clients_listen();
   pump(&info);
+  log_close();
 
   struct ending ending = {run, make_record(&info, argv)};
   remove_cgroups(argv + ARG_CGROUPS);
   record_exit(FB_FD_DIR, run, &ending.record);
+  apply_rename(argv);
+  note_end(&ending.record, (now_ms() - started) / 1000);
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
   int alone = !clients_end(describe_end, &ending);
   delete_container(argv, trash);

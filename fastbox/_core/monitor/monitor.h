@@ -10,18 +10,6 @@ int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the co
 int exec_main(int argc, char **argv, char **envp);    /* the last step before the command */
 int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
 
-/* log.c: the CRI log file. */
-struct log {
-  int directory; /* where container.log lives */
-  int fd;        /* -1: not logging */
-  int64_t size, max_size; /* bytes; max_size <= 0: no rotation */
-  int max_files;
-  uint64_t dropped; /* bytes that could not be written */
-};
-
-void log_open(struct log *log, int directory, int64_t max_size, int max_files);
-void log_write(struct log *log, const char *stream, const char *data, size_t length);
-
 /* record.c: small files written whole, and what they say. */
 /* Returns 0, or -1 with errno: nobody could find the container. */
 int record_state(int directory, const char *run, pid_t pid);

@@ -1,0 +1,12 @@
+/* The store's journal of events, as fastbox/events/journal.py describes it. */
+#ifndef FASTBOX_JOURNAL_H
+#define FASTBOX_JOURNAL_H
+
+/* path: of the journal, "": none is kept. attributes: what every event of this container tells, as
+ * the inside of a JSON object. */
+void journal_open(const char *path, const char *id, const char *attributes);
+/* Append an event; what cannot be written is not. more: further attributes, each with a comma before
+ * it, or "". */
+void journal_note(const char *action, const char *more);
+
+#endif
