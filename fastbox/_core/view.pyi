@@ -15,9 +15,7 @@ def mount_view(plan: bytes, *, read_only: bool) -> int:
         StepError (of ``launch``): nothing is mounted.
     """
 
-def open_in_root(
-    root: int, path: str | bytes | PathLike[str] | PathLike[bytes], flags: int
-) -> int:
+def open_in_root(root: int, path: str | bytes | PathLike[str] | PathLike[bytes], flags: int) -> int:
     """openat2(2): open ``path`` as a process with the root directory ``root`` would, following no
     magic link. The descriptor is closed on exec.
 
