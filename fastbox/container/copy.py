@@ -292,8 +292,10 @@ class Archive:
     def __init__(self, source: int, name: str, found: PathStat) -> None:
         self.stat = found
         self._held = contextlib.ExitStack()
-        self._error: BaseException | None = None
         self._reader, writer = _pipe()
+        # Not in self, which the thread does not know: so an archive that is forgotten is closed.
+        self._errors: list[BaseException] = []
+        errors = self._errors
 
         def pack() -> None:
             try:
@@ -301,7 +303,7 @@ class Archive:
                 packer.add(source, name)
                 packer.finish()
             except BaseException as error:
-                self._error = error
+                errors.append(error)
             finally:
                 os.close(writer)
                 os.close(source)
@@ -322,8 +324,8 @@ class Archive:
         if size < 0:
             return b"".join(self)
         data = os.read(self._reader, size) if self._thread is not None else b""
-        if not data and size and self._error is not None:
-            raise _read_error(self._error)
+        if not data and size and self._errors:
+            raise _read_error(self._errors[0])
         return data
 
     def __iter__(self) -> Iterator[bytes]:

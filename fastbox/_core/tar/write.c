@@ -22,12 +22,25 @@ static int foreign(const struct writer *w, const struct entry *e) {
   return e->uid != w->uid || e->gid != w->gid;
 }
 
+/* Whether something is mounted there. In the mount namespace of a container, where we are not, the
+ * kernel lets us remove a name that is mounted on, and unmounts what is there. */
+static int is_mount(int parent, const char *base) {
+  struct statx found;
+  const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+  if (statx(parent, base, flags, 0, &found) < 0) return 0;
+  return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
 /* Remove what is at the name. A merge never puts a directory in the place of something else, or the
  * other way round: ENOTDIR, EISDIR. */
 static int displace(struct writer *w, const struct entry *e, int parent) {
   int merge = w->job->options.merge;
   if (merge && e->type == FB_TYPE_DIR) {
     errno = ENOTDIR;
+    return failed(w, e, FB_STEP_REMOVE);
+  }
+  if (merge && is_mount(parent, name_base(&e->name))) {
+    errno = EBUSY;
     return failed(w, e, FB_STEP_REMOVE);
   }
   int status = unlinkat(parent, name_base(&e->name), 0);
