@@ -13,6 +13,7 @@ struct job {
   struct fb_context *context;
   struct fb_error *error;
   int read_only, fd;
+  pid_t thread;
 };
 
 static int copy_root(int read_only) {
@@ -27,6 +28,7 @@ static int copy_root(int read_only) {
 
 static void *make_view(void *arg) {
   struct job *job = arg;
+  job->thread = (pid_t)syscall(SYS_gettid);
   if (unshare(CLONE_FS | CLONE_NEWNS) < 0) {
     *job->error = (struct fb_error){FB_STEP_CLONE, -1, errno, 1};
     return NULL;
@@ -44,7 +46,7 @@ static void close_slots(struct fb_context *context) {
 }
 
 int fb_view(struct fb_context *context, int read_only, struct fb_error *error) {
-  struct job job = {context, error, read_only, -1};
+  struct job job = {context, error, read_only, -1, 0};
   pthread_t thread;
   sigset_t all, before;
   sigfillset(&all); /* signals go to the interpreter's threads */
@@ -56,6 +58,10 @@ int fb_view(struct fb_context *context, int read_only, struct fb_error *error) {
     return -1;
   }
   pthread_join(thread, NULL);
+  /* The thread's memory is released before its namespace, and with that the first mount: once it is
+   * gone altogether, the upper directory is only in use while our descriptor is open. */
+  for (int i = 0; i < 100000 && syscall(SYS_tgkill, getpid(), job.thread, 0) == 0; i++)
+    sched_yield();
   close_slots(context);
   return job.fd;
 }
