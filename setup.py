@@ -31,6 +31,10 @@ NEEDS: dict[str, dict[str, list[str]]] = {
         "static": ["isal"],
         "libraries": ["zstd", "crypto", "pthread"],
     },
+    "view": {
+        "sources": ["launch/context.c", "launch/ops.c", "launch/paths.c"],
+        "libraries": ["pthread"],
+    },
 }
 
 # Native programs, one static binary each: name -> patterns of C files below fastbox/_core.

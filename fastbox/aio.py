@@ -18,6 +18,7 @@ from .engine import Engine
 from .errors import FastboxError
 
 if TYPE_CHECKING:
+    from .container.copy import Archive
     from .container.logs import LogLine
     from .runner import Result
 
@@ -33,6 +34,38 @@ def _coroutine(
 
     functools.update_wrapper(call, method)
     return call
+
+
+class AsyncArchive:
+    """``Archive`` (see ``Engine.copy_from``) for asyncio: ``async with``, ``async for``, ``read``.
+
+    Attributes:
+        stat: what the path is.
+    """
+
+    def __init__(
+        self, archive: Archive, submit: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+    ) -> None:
+        self.stat = archive.stat
+        self._archive = archive
+        self._submit = submit
+
+    async def read(self, size: int = -1) -> bytes:
+        data: bytes = await self._submit(functools.partial(self._archive.read, size))
+        return data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read(1 << 18):
+            yield piece
+
+    async def close(self) -> None:
+        await self._submit(self._archive.close)
+
+    async def __aenter__(self) -> AsyncArchive:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
 
 
 class AsyncEngine:
@@ -91,6 +124,11 @@ class AsyncEngine:
     unpause = _coroutine(Engine.unpause)
     update = _coroutine(Engine.update)
     rename = _coroutine(Engine.rename)
+    stat_path = _coroutine(Engine.stat_path)
+    copy_to = _coroutine(Engine.copy_to)
+    copy_out = _coroutine(Engine.copy_out)
+    copy_in = _coroutine(Engine.copy_in)
+    changes = _coroutine(Engine.changes)
     remove = _coroutine(Engine.remove)
     prune_containers = _coroutine(Engine.prune_containers)
     wait = _coroutine(Engine.wait)
@@ -194,6 +232,13 @@ class AsyncEngine:
             with contextlib.suppress(FastboxError):
                 await task
             raise
+
+    async def copy_from(
+        self, container: str, path: str, *, follow_link: bool = False
+    ) -> AsyncArchive:
+        """See ``Engine.copy_from``."""
+        call = functools.partial(self.engine.copy_from, container, path, follow_link=follow_link)
+        return AsyncArchive(await self._submit(call), self._submit)
 
     async def logs(
         self,

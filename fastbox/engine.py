@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
+from .files import FileVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs, AttachingVerbs):
+class Engine(ChangingVerbs, AttachingVerbs, FileVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 

@@ -66,7 +66,7 @@ class Cancel:
 
 def extract(
     fd: int,
-    dest: str | bytes | PathLike[str] | PathLike[bytes],
+    dest: int | str | bytes | PathLike[str] | PathLike[bytes],
     *,
     whiteouts: Literal["overlay", "keep"] = "overlay",
     max_bytes: int = ...,
@@ -74,6 +74,10 @@ def extract(
     on_progress: Callable[[int], object] | None = None,
     cancel: Cancel | None = None,
     openat2: bool = True,
+    merge: bool = False,
+    harmless: bool = False,
+    digests: bool = True,
+    owner: tuple[int, int] | None = None,
 ) -> Extracted:
     """Unpack a tar archive (ustar, pax, GNU; plain, gzip or zstd) into an existing directory.
 
@@ -90,7 +94,7 @@ def extract(
 
     Args:
         fd: the archive, from its current position to its end; a file, a pipe or a socket.
-        dest: the directory. It is not followed if it is a symbolic link.
+        dest: the directory, or a descriptor of it. It is not followed if it is a symbolic link.
         whiteouts: ``"overlay"`` turns ``.wh.NAME`` into what overlayfs wants (a character device
             0:0; ``trusted.overlay.opaque``), ``"keep"`` unpacks such names as they are.
         max_bytes: limit of the uncompressed archive (data, headers, padding).
@@ -100,6 +104,13 @@ def extract(
         cancel: a handle with which another thread can end it.
         openat2: False resolves paths component by component, as is done by itself on kernels
             without that call (before Linux 5.6).
+        merge: ``dest`` holds things already, and others may be at work in it. It keeps its own
+            owner, mode and time; files are replaced, but no directory by something else, nor
+            something else by a directory. Special files get no set-id or sticky bits.
+        harmless: leave out set-id bits, capabilities and ACLs, and refuse devices.
+        digests: False saves the time; ``digest`` and ``diff_id`` are empty then.
+        owner: (uid, gid) of everything that is made, instead of the archive's; what it gives to
+            others loses its set-id bits.
 
     Returns:
         Extracted.
@@ -113,5 +124,6 @@ def extract(
 
         The errors have the attributes ``entry`` (name in the archive, or ``""``), ``step`` (for
         example ``"write"``) and ``errno`` (0 if no system call failed); where one did, the cause
-        is an OSError.
+        is an OSError. A merge that meets a directory or something else in its place fails in the
+        step ``"remove"`` with EISDIR or ENOTDIR.
     """

@@ -5,7 +5,7 @@ import errno as _errno
 import os
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 cdef extern from "tar/tar.h" nogil:
     enum: PATH_MAX
@@ -24,6 +24,12 @@ cdef extern from "tar/tar.h" nogil:
         int walk
         int64_t max_bytes
         int64_t max_entries
+        int merge
+        int harmless
+        int digests
+        int owned
+        uint32_t uid
+        uint32_t gid
 
     struct fb_tar_result:
         char digest[65]
@@ -140,7 +146,8 @@ cdef class _Job:
 
 def extract(
     int fd, dest, *, whiteouts="overlay", max_bytes=MAX_BYTES, max_entries=MAX_ENTRIES,
-    on_progress=None, cancel=None, openat2=True,
+    on_progress=None, cancel=None, openat2=True, merge=False, harmless=False, digests=True,
+    owner=None,
 ):
     cdef fb_tar_options options
     cdef _Job job = _Job()
@@ -152,6 +159,11 @@ def extract(
     options.walk = not openat2
     options.max_bytes = max_bytes
     options.max_entries = max_entries
+    options.merge = merge
+    options.harmless = harmless
+    options.digests = digests
+    options.owned = owner is not None
+    options.uid, options.gid = owner or (0, 0)
     options.dest = _open_directory(dest)
     try:
         job.job = fb_tar_start(&options)
@@ -160,22 +172,28 @@ def extract(
         _run(job, handle, on_progress)
     finally:
         os.close(options.dest)
-    return _extracted(job)
+    return _extracted(job, digests)
 
 
 cdef _open_directory(dest):
     try:
+        if isinstance(dest, int):
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dest)
         return os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as e:
         from fastbox.errors import StoreError
-        raise StoreError(f"cannot unpack a layer to {os.fsdecode(dest)}: {e.strerror}") from e
+        raise StoreError(f"cannot unpack a layer to {_name(dest)}: {e.strerror}") from e
+
+
+cdef str _name(dest):
+    return "a directory" if isinstance(dest, int) else os.fsdecode(dest)
 
 
 cdef _raise_start(int err, dest):
     from fastbox.errors import StoreError
     cause = OSError(err, os.strerror(err))
     raise StoreError(
-        f"cannot start unpacking a layer to {os.fsdecode(dest)}: {cause.strerror}"
+        f"cannot start unpacking a layer to {_name(dest)}: {cause.strerror}"
     ) from cause
 
 
@@ -210,10 +228,10 @@ cdef _run(_Job job, Cancel handle, on_progress):
         on_progress(job.result.size)
 
 
-cdef Extracted _extracted(_Job job):
+cdef Extracted _extracted(_Job job, bint digests):
     cdef Extracted e = Extracted.__new__(Extracted)
-    e.digest = "sha256:" + job.result.digest.decode()
-    e.diff_id = "sha256:" + job.result.diff_id.decode()
+    e.digest = "sha256:" + job.result.digest.decode() if digests else ""
+    e.diff_id = "sha256:" + job.result.diff_id.decode() if digests else ""
     e.compression = COMPRESSIONS[job.result.compression]
     e.size = job.result.size
     e.tar_size = job.result.tar_size

@@ -73,7 +73,17 @@ ENTRIES = (
         "Attach local standard input, output, and error streams to a running container",
         "container attach, attach",
     ),
+    Entry(
+        "cp",
+        "Copy files/folders between a container and the local filesystem",
+        "container cp, cp",
+    ),
     Entry("create", "Create a new container", "container create, create"),
+    Entry(
+        "diff",
+        "Inspect changes to files or directories on a container's filesystem",
+        "container diff, diff",
+    ),
     Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",

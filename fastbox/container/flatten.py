@@ -130,6 +130,26 @@ def flatten(
     return Plan(data, builder.descriptions)
 
 
+def view_plan(spec: dict[str, Any], overlay: Overlay) -> Plan:
+    """The plan that mounts the root of a container which does not run, with its volumes and binds,
+    for the engine to look at; what the kernel makes (/proc, /sys, tmpfs) is left out."""
+    builder = PlanBuilder()
+    mounts = [
+        mount
+        for mount in spec["mounts"]
+        if _is_bind(mount) and not mount["destination"].startswith(("/proc/", "/sys/"))
+    ]
+    attach = _detached_trees(builder, mounts)
+    builder.op(core.OP_PROPAGATION, x=_MS_REC | _MS_SLAVE)
+    builder.op(core.OP_OVERLAY, overlay.directory, overlay.target, overlay.options)
+    builder.op(core.OP_PIVOT, overlay.target)
+    for destination, (slot, kind) in attach.items():
+        builder.op(core.OP_ATTACH, b=destination, slot=slot, flags=kind | core.F_USER)
+    if spec["root"]["readonly"]:
+        builder.op(core.OP_ROOT_READONLY)
+    return Plan(builder.build(argv=["view"], env=[], cwd="/"), builder.descriptions)
+
+
 def finish(
     builder: PlanBuilder,
     process: dict[str, Any],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .exec import ExecRequest
     from .store import ContainerStore
     from .update import Changes
+    from .view import View
 
 DEFAULT_STOP_TIMEOUT = 10
 KILL_TIMEOUT = 10.0
@@ -545,6 +546,36 @@ class Lifecycle:
     def pids(self, record: ContainerRecord) -> list[int]:
         """The container's processes, as the host numbers them."""
         return self._cgroup(record).pids()
+
+    @contextlib.contextmanager
+    def view(self, container_id: str, *, write: bool) -> Iterator[View]:
+        """The container's files; see ``view.View``. One that does not run cannot start meanwhile.
+
+        Raises:
+            NotFound; FastboxError: they could not be mounted.
+        """
+        from . import view
+
+        found = view.of_running(self.store.load(container_id))
+        if found is not None:
+            with found:
+                yield found
+            return
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.store.locked(container_id))
+            container = self.store.load(container_id)
+            found = view.of_running(container)
+            if found is not None:  # somebody started it
+                held.close()
+            else:
+                record = container.record
+                with storing(f"opening the files of container {record.name}"):
+                    with self._using_config(record) as config:
+                        found = view.of_stopped(
+                            self.store, record, self.layers_dir, config, write=write
+                        )
+            with found:
+                yield found
 
     def exec(self, container: Container, request: ExecRequest, streams: launch.Streams) -> int:
         """Run another process in a running container; see ``exec.run``."""

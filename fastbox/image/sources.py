@@ -33,7 +33,7 @@ def opened(source: str | IO[bytes]) -> Iterator[Read]:
         nothing.
     """
     if not isinstance(source, str):
-        yield _object(source)
+        yield of_object(source)
     elif source == "-":
         yield _descriptor(0, "standard input")
     elif source.startswith(("http://", "https://")):
@@ -61,7 +61,9 @@ def _descriptor(fd: int, name: str) -> Read:
     return read
 
 
-def _object(source: IO[bytes]) -> Read:
+def of_object(source: IO[bytes]) -> Read:
+    """The function for a binary file object."""
+
     def read(count: int) -> bytes:
         data: object
         try:

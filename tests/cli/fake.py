@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fastbox.container.changes import Change
 from fastbox.container.config import ContainerConfig
+from fastbox.container.copy import Copied
 from fastbox.container.filters import select
 from fastbox.container.inspect import inspect
 from fastbox.container.logs import LogLine
@@ -51,6 +53,16 @@ def image(*names: str, **changes: Any) -> Image:
     return Image(**values)
 
 
+class FakeArchive(list[bytes]):
+    """The pieces of a tar stream."""
+
+    def __enter__(self) -> FakeArchive:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
 class FakeEngine:
     """Signatures of Engine. ``calls`` holds (method, arguments); ``errors[method]`` is raised.
 
@@ -68,6 +80,7 @@ class FakeEngine:
         self.lines: list[LogLine] = []
         self.missing: set[str] = set()
         self.status = 0
+        self.skipped: list[str] = []
         self.during_run: Callable[[], None] = lambda: None
 
     def _note(self, method: str, *args: Any, **kwargs: Any) -> None:
@@ -152,6 +165,26 @@ class FakeEngine:
     def rename(self, name: str, new: str) -> None:
         self._note("rename", name, new)
         self.container(name)
+
+    def copy_from(self, name: str, path: str, **kwargs: Any) -> FakeArchive:
+        self._note("copy_from", name, path, **kwargs)
+        return FakeArchive([b"tar", b"ball"])
+
+    def copy_to(self, name: str, path: str, archive: Any, **kwargs: Any) -> None:
+        self._note("copy_to", name, path, archive, **kwargs)
+
+    def copy_out(self, name: str, path: str, dest: str, **kwargs: Any) -> Copied:
+        self._note("copy_out", name, path, dest, **kwargs)
+        return Copied(size=2048, path=dest, skipped=self.skipped)
+
+    def copy_in(self, name: str, source: str, path: str, **kwargs: Any) -> Copied:
+        self._note("copy_in", name, source, path, **kwargs)
+        return Copied(size=2048, path=f"{name}:{path}")
+
+    def changes(self, name: str) -> list[Change]:
+        self._note("changes", name)
+        self.container(name)
+        return [Change("C", "/etc"), Change("D", "/etc/motd"), Change("A", "/new")]
 
     def pause(self, name: str) -> None:
         self._note("pause", name)

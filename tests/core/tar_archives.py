@@ -192,7 +192,7 @@ def read(*path: str) -> bytes:
         return file.read()
 
 
-def extract(archive: Tar | bytes, dest: str, **options: Any) -> tar.Extracted:
+def extract(archive: Tar | bytes, dest: int | str, **options: Any) -> tar.Extracted:
     """Unpack from memory."""
     data = archive.bytes() if isinstance(archive, Tar) else archive
     fd = os.memfd_create("archive")

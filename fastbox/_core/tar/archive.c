@@ -125,9 +125,12 @@ static const char *set_numbers(struct archive *a) {
   int64_t uid = pax->has_uid ? pax->uid : h->uid, gid = pax->has_gid ? pax->gid : h->gid;
   if (uid < 0 || uid > ID_MAX) return "its owner is out of range";
   if (gid < 0 || gid > ID_MAX) return "its group is out of range";
-  e->uid = (uid_t)uid;
-  e->gid = (gid_t)gid;
+  const struct fb_tar_options *options = &a->stream.job->options;
+  e->uid = options->owned ? options->uid : (uid_t)uid;
+  e->gid = options->owned ? options->gid : (gid_t)gid;
   e->mode = h->mode;
+  /* A set-id bit is a right of the owner that the archive gives, of nobody else. */
+  if (options->harmless || uid != (int64_t)e->uid || gid != (int64_t)e->gid) e->mode &= 01777;
   e->mtime.tv_sec = pax->has_mtime ? pax->mtime : h->mtime;
   e->mtime.tv_nsec = pax->has_mtime ? pax->mtime_ns : 0;
   e->size = pax->has_size ? pax->size : h->size;
@@ -145,6 +148,7 @@ static const char *set_device(struct archive *a) {
     return "its device number is out of range";
   if (a->entry.type == FB_TYPE_CHAR && h->major == 0 && h->minor == 0)
     return "it is the device 0:0, which would hide files of other layers";
+  if (a->stream.job->options.harmless) return "it is a device";
   a->entry.device = makedev((unsigned)h->major, (unsigned)h->minor);
   return NULL;
 }
@@ -152,7 +156,7 @@ static const char *set_device(struct archive *a) {
 static const char *set_xattrs(struct archive *a) {
   struct entry *e = &a->entry;
   e->xattrs = a->pax.xattrs;
-  e->xattr_count = a->pax.xattr_count;
+  e->xattr_count = a->stream.job->options.harmless ? 0 : a->pax.xattr_count;
   for (size_t i = 0; i < e->xattr_count; i++)
     if (xattr_policy(e->xattrs[i].name, e->type == FB_TYPE_DIR) == FB_XATTR_REFUSE)
       return "it has an xattr of overlayfs or another trusted one";
@@ -264,7 +268,7 @@ static int next_entry(struct archive *a) {
 
 static int run(struct archive *a) {
   struct fb_job *job = a->stream.job;
-  int status = write_root(&a->writer);
+  int status = job->options.merge ? 0 : write_root(&a->writer);
   while (status == 0) status = next_entry(a);
   a->stream.entry = NULL;
   if (status < 0 || stream_drain(&a->stream) < 0) return -1;

@@ -39,7 +39,7 @@ void hasher_run(struct fb_job *job) {
   int status = hash_init(&hash);
   const uint8_t *chunk = ring_next(&job->ring, FB_READER_HASH, &length, 1);
   while (chunk && !status) {
-    status = hash_update(&hash, chunk, length);
+    if (job->options.digests) status = hash_update(&hash, chunk, length);
     chunk = ring_next(&job->ring, FB_READER_HASH, &length, 0);
   }
   if (!status) status = hash_hex(&hash, job->result.diff_id);

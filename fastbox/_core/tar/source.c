@@ -35,7 +35,7 @@ int source_fill(struct source *source) {
   if (source->in_length) return 1;
   ssize_t n = source_read(source, source->memory, FB_CHUNK);
   if (n <= 0) return (int)n;
-  if (hash_update(&source->hash, source->memory, (size_t)n) < 0)
+  if (source->job->options.digests && hash_update(&source->hash, source->memory, (size_t)n) < 0)
     return job_fail(source->job, FB_STEP_START, 0, "libcrypto cannot compute sha256", NULL);
   source->in = source->memory;
   source->in_length = (size_t)n;

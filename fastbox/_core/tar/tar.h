@@ -44,6 +44,14 @@ struct fb_tar_options {
   int walk;            /* resolve paths without openat2 */
   int64_t max_bytes;   /* of the uncompressed archive */
   int64_t max_entries; /* headers of all kinds */
+
+  /* For trees that people copy: the destination holds things already. Its own owner and mode stay,
+   * and no directory gives way to something else, nor the other way round. */
+  int merge;
+  int harmless;   /* no devices, set-id bits, capabilities, ACLs */
+  int digests;    /* compute them */
+  int owned;      /* all is uid's and gid's, whatever the archive says */
+  uint32_t uid, gid;
 };
 
 struct fb_tar_result {

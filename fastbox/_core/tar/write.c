@@ -22,10 +22,29 @@ static int foreign(const struct writer *w, const struct entry *e) {
   return e->uid != w->uid || e->gid != w->gid;
 }
 
-/* Remove what an earlier entry left at the name. */
+/* Whether something is mounted there. In the mount namespace of a container, where we are not, the
+ * kernel lets us remove a name that is mounted on, and unmounts what is there. */
+static int is_mount(int parent, const char *base) {
+  struct statx found;
+  const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+  if (statx(parent, base, flags, 0, &found) < 0) return 0;
+  return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+/* Remove what is at the name. A merge never puts a directory in the place of something else, or the
+ * other way round: ENOTDIR, EISDIR. */
 static int displace(struct writer *w, const struct entry *e, int parent) {
+  int merge = w->job->options.merge;
+  if (merge && e->type == FB_TYPE_DIR) {
+    errno = ENOTDIR;
+    return failed(w, e, FB_STEP_REMOVE);
+  }
+  if (merge && is_mount(parent, name_base(&e->name))) {
+    errno = EBUSY;
+    return failed(w, e, FB_STEP_REMOVE);
+  }
   int status = unlinkat(parent, name_base(&e->name), 0);
-  if (status < 0) status = fb_remove_tree(parent, name_base(&e->name));
+  if (status < 0 && !merge) status = fb_remove_tree(parent, name_base(&e->name));
   int err = errno;
   /* Descriptors that were found through what is gone are no longer right. The parent's is closed
    * with them: the caller opens it again. */
@@ -186,8 +205,10 @@ static int make_special(struct writer *w, const struct entry *e, int parent) {
   if (status < 0) return failed(w, e, FB_STEP_CREATE);
   if (foreign(w, e) && fchownat(parent, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
     return failed(w, e, FB_STEP_OWNER);
-  /* fchmodat follows links, but this thread has just made the node, and it is none. */
-  if (e->type != FB_TYPE_SYMLINK && e->mode & 07000 && fchmodat(parent, base, e->mode, 0) < 0)
+  /* fchmodat follows links, but this thread has just made the node, and it is none; unless somebody
+   * else is at work in the directory, who could have swapped it (CVE-2021-41089). */
+  if (e->type != FB_TYPE_SYMLINK && e->mode & 07000 && !w->job->options.merge &&
+      fchmodat(parent, base, e->mode, 0) < 0)
     return failed(w, e, FB_STEP_MODE);
   if (utimensat(parent, base, times, AT_SYMLINK_NOFOLLOW) < 0)
     return failed(w, e, FB_STEP_TIME);
@@ -221,7 +242,7 @@ static int make_dir(struct writer *w, const struct entry *e, int parent) {
       .mode = e->mode,
       .uid = e->uid,
       .gid = e->gid,
-      .set_owner = existed || foreign(w, e),
+      .set_owner = existed ? !w->job->options.owned : foreign(w, e),
       .set_mode = existed || (e->mode & 06000) != 0, /* mkdir ignores those two bits */
       .mtime = e->mtime.tv_sec,
       .mtime_ns = e->mtime.tv_nsec,
@@ -273,6 +294,7 @@ static int make(struct writer *w, const struct entry *e) {
   }
   if (e->name.length == 0 && e->type != FB_TYPE_DIR)
     return refuse(w, e, "the root has to be a directory");
+  if (e->name.length == 0 && w->job->options.merge) return 0;
   if (e->type == FB_TYPE_LINK) return make_link(w, e);
   int parent = open_parent(w, e);
   if (parent < 0) return -1;

@@ -1,0 +1,153 @@
+"""``diff``: what a container's writable layer adds to its image, changes in it and takes away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..volume.tree import Cursor
+from . import create
+
+if TYPE_CHECKING:
+    from .record import ContainerRecord
+    from .store import ContainerStore
+
+_ATTEMPTS = 20
+_OPAQUE = "trusted.overlay.opaque"
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A path of which the container has its own version.
+
+    Attributes:
+        kind: "A" added, "C" changed, "D" deleted.
+        path: absolute, in the container.
+    """
+
+    kind: str
+    path: str
+
+
+def changes(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> list[Change]:
+    """All changes, by path. A directory in which something changed counts as changed.
+
+    Raises:
+        OSError
+    """
+    image = create.view(store, record, layers_dir)
+    try:
+        found = _found(f"{store.directory(record.id)}/upper", image)
+    finally:
+        os.close(image)
+    for path in list(found):
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found[parent] = "C"
+            parent = parent.rpartition("/")[0]
+    return [Change(found[path], path) for path in sorted(found)]
+
+
+def _found(upper: str, image: int) -> dict[str, str]:
+    for attempt in range(1, _ATTEMPTS + 1):
+        found: dict[str, str] = {}
+        try:
+            _Walk(upper, image, found).run()
+            break
+        except OSError as error:  # the container moved a directory that we were in
+            if error.errno != errno.ESTALE or attempt == _ATTEMPTS:
+                raise
+    return found
+
+
+class _Walk:
+    """The upper directory of an overlay beside the image below it.
+
+    Both are walked by descriptor, never through a link: the container may be at work in the one.
+    """
+
+    def __init__(self, upper: str, image: int, found: dict[str, str]) -> None:
+        self._upper = upper
+        self._image = image
+        self._found = found
+
+    def run(self) -> None:
+        with Cursor(self._upper) as upper, Cursor(self._image) as image:
+            path = [""]
+            levels = [self._directory(upper.fd, image.fd, "")]
+            below = [True]  # whether the image has the directory too
+            while True:
+                while not levels[-1]:
+                    levels.pop()
+                    path.pop()
+                    if below.pop() and levels:
+                        image.up()
+                    if not levels:
+                        return
+                    upper.up()
+                name, in_image = levels[-1].pop()
+                try:
+                    upper.down(name)
+                except OSError as error:
+                    if error.errno in _GONE:
+                        continue
+                    raise
+                if in_image:
+                    image.down(name)
+                path.append(name)
+                below.append(in_image)
+                levels.append(
+                    self._directory(upper.fd, image.fd if in_image else None, "/".join(path))
+                )
+
+    def _directory(self, upper: int, image: int | None, path: str) -> list[tuple[str, bool]]:
+        """Note the changes in one directory; gives (name, is in the image) of those in it."""
+        folders = []
+        names = set(os.listdir(upper))
+        for name in names:
+            try:
+                ours = os.stat(name, dir_fd=upper, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            theirs = None if image is None else _stat(image, name)
+            here = f"{path}/{name}"
+            if stat.S_ISCHR(ours.st_mode) and ours.st_rdev == 0:
+                if theirs is not None:
+                    self._found[here] = "D"
+                continue
+            both = theirs is not None and stat.S_ISDIR(theirs.st_mode)
+            if stat.S_ISDIR(ours.st_mode):
+                folders.append((name, both))
+                if both and _same(ours, theirs):
+                    continue
+            self._found[here] = "A" if theirs is None else "C"
+        if image is not None and _is_opaque(upper):
+            for name in set(os.listdir(image)) - names:
+                self._found[f"{path}/{name}"] = "D"
+        return folders
+
+
+def _stat(directory: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _same(ours: os.stat_result, theirs: os.stat_result | None) -> bool:
+    """Whether a directory is only there for what is below it."""
+    return theirs is not None and (
+        (ours.st_mode, ours.st_uid, ours.st_gid, ours.st_mtime_ns)
+        == (theirs.st_mode, theirs.st_uid, theirs.st_gid, theirs.st_mtime_ns)
+    )
+
+
+def _is_opaque(directory: int) -> bool:
+    try:
+        return os.getxattr(directory, _OPAQUE) == b"y"
+    except OSError:
+        return False
