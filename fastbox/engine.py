@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import FastboxError, InvalidArgument, NotFound
+from .resource_verbs import ResourceVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs):
+class Engine(ChangingVerbs, ResourceVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -541,12 +542,6 @@ class Engine(ChangingVerbs):
         except NotFound:
             return
         self._lifecycle.cleanup(container_id)
-
-    def inspect_container(self, name_or_id: str, *, size: bool = False) -> dict[str, Any]:
-        """Docker's JSON of a container."""
-        from .container.inspect import inspect
-
-        return inspect(self.container(name_or_id, size=size))
 
     def inspect_image(self, name_or_id: str) -> dict[str, Any]:
         """Docker's JSON of an image."""

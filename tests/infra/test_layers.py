@@ -25,7 +25,9 @@ MAY_IMPORT = {
     "container": LOWER | {"image", "volume"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
-    "engine": LOWER | {"info", "registry", "volume", "image", "container", "verbs"},
+    "resource_verbs": LOWER | {"container"},
+    "engine": LOWER
+    | {"info", "registry", "volume", "image", "container", "verbs", "resource_verbs"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {
