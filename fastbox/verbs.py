@@ -79,8 +79,9 @@ class ChangingVerbs:
 
         Raises:
             NotFound; InvalidArgument: a bad limit. Conflict: it does not go with the others.
-            Unsupported: on cgroup v1, a running container has joined the hierarchies of the limits
-            that it was started with, and no others.
+            Unsupported: the kernel cannot do it, or a process cannot be moved to the cgroup of a
+            limit that the container was started without (cgroup v1; a limit of memory counts what
+            is taken from then on).
         """
         from .container.update import Changes
 

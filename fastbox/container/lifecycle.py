@@ -153,8 +153,9 @@ class Lifecycle:
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
         os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.store.pause_mark(record.id))
+        for path in (self.store.pause_mark(record.id), self.store.more_cgroups(record.id)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         cgroup = self._make_cgroup(record)
         try:
             overlay = launch.overlay_of(self.store, record, self.layers_dir)
@@ -517,7 +518,11 @@ class Lifecycle:
         """What it uses; see ``stats.sample``."""
         from .stats import sample
 
-        return sample(container, self._cgroup(container.record))
+        return sample(
+            container,
+            self._cgroup(container.record),
+            joined_late=os.path.exists(self.store.more_cgroups(container.id)),
+        )
 
     def see_oom_kills(self, container: Container) -> None:
         """Set ``state.oom_killed`` of one that is up, if the kernel killed any of its processes for

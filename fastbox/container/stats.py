@@ -66,13 +66,17 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
         return 100.0 * self.memory / self.memory_limit if self.memory_limit else 0.0
 
 
-def sample(container: Container, cgroup: Cgroup) -> Stats:
-    """Take one. What ends meanwhile is not counted."""
+def sample(container: Container, cgroup: Cgroup, *, joined_late: bool = False) -> Stats:
+    """Take one. What ends meanwhile is not counted.
+
+    Args:
+        joined_late: it may have memory that is charged to another group (see ``cgroups.join``).
+    """
     state, record = container.state, container.record
     now = time.monotonic_ns()
     if not state.status.is_up:
         return Stats(id=record.id, name=record.name, time=now)
-    group = _Group(cgroup)
+    group = _Group(cgroup, joined_late)
     memory, limit = group.memory()
     read, write = group.block_io()
     received, sent = 0, 0
@@ -94,7 +98,8 @@ def sample(container: Container, cgroup: Cgroup) -> Stats:
 
 
 class _Group:
-    def __init__(self, cgroup: Cgroup) -> None:
+    def __init__(self, cgroup: Cgroup, joined_late: bool) -> None:
+        self.joined_late = joined_late
         self.v1 = cgroup.v1_dirs
         self.v2 = cgroup.v2_dir
         self.cgroup = cgroup
@@ -132,6 +137,8 @@ class _Group:
             limit = _number(self.v2, "memory.max")
         if idle < used:
             used -= idle
+        if self.joined_late:
+            used = max(used, sum(map(_memory_of, self.members)))
         return used, min(limit or total, total)
 
     def block_io(self) -> tuple[int, int]:

@@ -67,8 +67,17 @@ def update(
     cgroups.validate(Resources.from_config(new), cgroups.detect())
     with _named(container), contextlib.ExitStack() as undo:
         if cgroup is not None and limits:
+            part = _part(new, limits)
             undo.callback(_put_back, cgroup, old, limits)
-            cgroup.update(_part(new, limits))
+            with storing("joining cgroups"):
+                cgroups.join(
+                    cgroup,
+                    part,
+                    undo,
+                    note=lambda new: _note(store.more_cgroups(record.id), new, undo),
+                    standing_still=lambda: _standing_still(store, record.id, cgroup),
+                )
+            cgroup.update(part)
         record.config = new
         with storing("storing it"):
             # The record last: it is what counts.
@@ -122,6 +131,44 @@ def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> N
         before.pids_limit = before.pids_limit or -1
     with contextlib.suppress(FastboxError):
         cgroup.update(before)
+
+
+def _note(path: str, new: dict[str, str], undo: contextlib.ExitStack) -> None:
+    """Tell the monitor of further cgroups; see ``ContainerStore.more_cgroups``."""
+    try:
+        with open(path, "rb") as file:
+            old = file.read()
+    except FileNotFoundError:
+        old = None
+    lines = list(dict.fromkeys(new.values()))
+    if "memory" in new:
+        lines.append(f"oom {new['memory']}/memory.oom_control")
+    text = b"".join(os.fsencode(line) + b"\n" for line in lines)
+    undo.callback(_put_back_note, path, old)
+    atomic.write(path, (old or b"") + text, sync=False)
+
+
+def _put_back_note(path: str, old: bytes | None) -> None:
+    with contextlib.suppress(OSError):
+        if old is None:
+            os.unlink(path)
+        else:
+            atomic.write(path, old, sync=False)
+
+
+@contextlib.contextmanager
+def _standing_still(store: ContainerStore, container_id: str, cgroup: Cgroup) -> Iterator[None]:
+    """The container is paused, also for whoever looks: should this process be killed meanwhile,
+    ``unpause`` lets it go on."""
+    mark = store.pause_mark(container_id)
+    os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        cgroup.freeze()
+        yield
+    finally:
+        cgroup.thaw()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(mark)
 
 
 def _write_resources(directory: str, config: ContainerConfig, *, sync: bool) -> None:

@@ -7,12 +7,13 @@
 - v1: devices, freezer and systemd's hierarchy always, others when a limit needs them.
 
 ``detect`` says what this host has, ``create`` makes a container's group, ``open_existing`` finds
-one again.
+one again, ``join`` brings one that has processes into further v1 hierarchies.
 """
 
 from __future__ import annotations
 
 from .group import Cgroup, create, open_existing
+from .joining import join
 from .layout import CgroupLayout, detect
 from .resources import Resources, validate
 
@@ -22,6 +23,7 @@ __all__ = [
     "Resources",
     "create",
     "detect",
+    "join",
     "open_existing",
     "validate",
 ]
