@@ -69,9 +69,12 @@ class ChangingVerbs:
         memory_reservation: int | None = None,
         nano_cpus: int | None = None,
         cpu_shares: int | None = None,
+        cpu_period: int | None = None,
+        cpu_quota: int | None = None,
         cpuset_cpus: str | None = None,
         cpuset_mems: str | None = None,
         pids_limit: int | None = None,
+        blkio_weight: int | None = None,
         restart: RestartPolicy | None = None,
     ) -> None:
         """Change limits and restart policy of a container, running or not; see
@@ -91,9 +94,12 @@ class ChangingVerbs:
             memory_reservation=memory_reservation,
             nano_cpus=nano_cpus,
             cpu_shares=cpu_shares,
+            cpu_period=cpu_period,
+            cpu_quota=cpu_quota,
             cpuset_cpus=cpuset_cpus,
             cpuset_mems=cpuset_mems,
             pids_limit=pids_limit,
+            blkio_weight=blkio_weight,
             restart=restart,
         )
         self._lifecycle.update(self._containers.resolve(container), changes)

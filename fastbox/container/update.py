@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .store import ContainerStore
 
 _MEMORY = ("memory", "memory_swap", "memory_reservation")
+_CPU = ("nano_cpus", "cpu_period", "cpu_quota")
 
 
 class Changes(msgspec.Struct, kw_only=True):
@@ -34,9 +35,12 @@ class Changes(msgspec.Struct, kw_only=True):
     memory_reservation: int | None = None
     nano_cpus: int | None = None
     cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
     pids_limit: int | None = None
+    blkio_weight: int | None = None
     restart: RestartPolicy | None = None
 
     def limits(self) -> dict[str, Any]:
@@ -105,6 +109,7 @@ def _merged(old: ContainerConfig, changes: Changes, limits: dict[str, Any]) -> C
                 "memoryswap at the same time"
             )
         new.memory_swap = swap  # as it was: it does not follow the memory
+    _check_cpu(old, limits)
     if changes.restart is not None:
         if old.auto_remove and changes.restart.name != "no":
             raise Conflict(
@@ -114,11 +119,27 @@ def _merged(old: ContainerConfig, changes: Changes, limits: dict[str, Any]) -> C
     return new
 
 
+def _check_cpu(old: ContainerConfig, limits: dict[str, Any]) -> None:
+    """A limit by ``--cpus`` and one by period and quota exclude each other."""
+    has = [("CPU Period", old.cpu_period), ("CPU Quota", old.cpu_quota)]
+    for name, value in has:
+        if "nano_cpus" in limits and value > 0:
+            raise Conflict(
+                f"Conflicting options: Nano CPUs cannot be updated as {name} has already been set"
+            )
+    for name, key in (("CPU Period", "cpu_period"), ("CPU Quota", "cpu_quota")):
+        if key in limits and old.nano_cpus:
+            raise Conflict(
+                f"Conflicting options: {name} cannot be updated as NanoCPUs has already been set"
+            )
+
+
 def _part(config: ContainerConfig, limits: dict[str, Any]) -> Resources:
     """Those of the config's limits that are to be set; memory and swap depend on each other."""
     wanted = set(limits)
-    if not wanted.isdisjoint(_MEMORY):
-        wanted.update(_MEMORY)
+    for group in (_MEMORY, _CPU):
+        if not wanted.isdisjoint(group):
+            wanted.update(group)
     return Resources(**{key: getattr(config, key) for key in wanted}, devices=None)
 
 
@@ -127,6 +148,14 @@ def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> N
     if not limits.keys().isdisjoint(_MEMORY):
         before.memory = before.memory or -1
         before.memory_swap = before.swap_limit or -1
+    if not limits.keys().isdisjoint(_CPU):
+        before.cpu_quota = before.quota or -1
+        before.cpu_period = before.period or cgroups.PERIOD
+        before.nano_cpus = 0
+    if "cpu_shares" in limits:
+        before.cpu_shares = before.cpu_shares or cgroups.DEFAULT_SHARES
+    if "blkio_weight" in limits:
+        before.blkio_weight = before.blkio_weight or cgroups.DEFAULT_WEIGHT
     if "pids_limit" in limits:
         before.pids_limit = before.pids_limit or -1
     with contextlib.suppress(FastboxError):

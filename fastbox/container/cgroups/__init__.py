@@ -12,12 +12,16 @@ one again, ``join`` brings one that has processes into further v1 hierarchies.
 
 from __future__ import annotations
 
+from .blkio import DEFAULT_WEIGHT
 from .group import Cgroup, create, open_existing
 from .joining import join
 from .layout import CgroupLayout, detect
-from .resources import Resources, validate
+from .resources import DEFAULT_SHARES, PERIOD, Resources, validate
 
 __all__ = [
+    "DEFAULT_SHARES",
+    "DEFAULT_WEIGHT",
+    "PERIOD",
     "Cgroup",
     "CgroupLayout",
     "Resources",

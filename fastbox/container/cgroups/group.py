@@ -201,7 +201,8 @@ class Cgroup:
         except FileNotFoundError:
             # The controller is not switched on in the groups above, or not there at all.
             try:
-                enable_v2(self.layout.v2, self.path, (controller,))
+                name = {"blkio": "io"}.get(controller, controller)
+                enable_v2(self.layout.v2, self.path, (name,))
                 v2.apply(self.v2_dir, controller, resources)
             except FileNotFoundError as e:
                 raise _no_controller(controller) from e
