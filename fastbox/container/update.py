@@ -12,7 +12,7 @@ import orjson
 
 from .. import atomic
 from ..errors import Conflict, FastboxError
-from . import cgroups
+from . import cgroups, process
 from .cgroups import Resources
 from .config import ContainerConfig, RestartPolicy
 from .store import storing
@@ -71,17 +71,7 @@ def update(
     cgroups.validate(Resources.from_config(new), cgroups.detect())
     with _named(container), contextlib.ExitStack() as undo:
         if cgroup is not None and limits:
-            part = _part(new, limits)
-            undo.callback(_put_back, cgroup, old, limits)
-            with storing("joining cgroups"):
-                cgroups.join(
-                    cgroup,
-                    part,
-                    undo,
-                    note=lambda new: _note(store.more_cgroups(record.id), new, undo),
-                    standing_still=lambda: _standing_still(store, record.id, cgroup),
-                )
-            cgroup.update(part)
+            _apply(store, container, cgroup, _part(new, limits), _before(old, limits), undo)
         record.config = new
         with storing("storing it"):
             # The record last: it is what counts.
@@ -143,7 +133,8 @@ def _part(config: ContainerConfig, limits: dict[str, Any]) -> Resources:
     return Resources(**{key: getattr(config, key) for key in wanted}, devices=None)
 
 
-def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> None:
+def _before(old: ContainerConfig, limits: dict[str, Any]) -> Resources:
+    """What the limits to be set were until now; none is said in words here."""
     before = _part(old, limits)
     if not limits.keys().isdisjoint(_MEMORY):
         before.memory = before.memory or -1
@@ -158,6 +149,40 @@ def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> N
         before.blkio_weight = before.blkio_weight or cgroups.DEFAULT_WEIGHT
     if "pids_limit" in limits:
         before.pids_limit = before.pids_limit or -1
+    return before
+
+
+def _apply(
+    store: ContainerStore,
+    container: Container,
+    cgroup: Cgroup,
+    wanted: Resources,
+    before: Resources,
+    undo: contextlib.ExitStack,
+) -> None:
+    """Set the limits of a container that is up. Should it end meanwhile, nothing is left of that:
+    its monitor, which removes its groups, may have come too early for new ones."""
+    state, path = container.state, store.more_cgroups(container.id)
+    try:
+        with contextlib.ExitStack() as mine, storing("joining cgroups"):
+            cgroups.join(
+                cgroup,
+                wanted,
+                mine,
+                note=lambda new: _note(path, new, mine),
+                standing_still=lambda: _standing_still(store, container.id, cgroup),
+            )
+            # Undone first: it wants to find all groups.
+            mine.callback(_put_back, cgroup, before)
+            cgroup.update(wanted)
+            if process.is_alive(state.pid, state.pid_starttime):
+                undo.enter_context(mine.pop_all())
+    except FastboxError:
+        if process.is_alive(state.pid, state.pid_starttime):
+            raise
+
+
+def _put_back(cgroup: Cgroup, before: Resources) -> None:
     with contextlib.suppress(FastboxError):
         cgroup.update(before)
 

@@ -175,6 +175,29 @@ def test_back_to_as_it_was(
     assert engine.container("box").record.config.memory == 0
 
 
+def test_what_it_was_in_before_is_put_back(
+    engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old limits of groups that stay, next to groups that go."""
+    from fastbox import atomic
+
+    box = start(engine, busybox_image, name="box", pids_limit=50)
+    real = atomic.write
+
+    def full(path: str, data: bytes, *, sync: bool) -> None:
+        if path.endswith(("config.json", "container.json")):
+            raise OSError(28, "No space left on device")
+        real(path, data, sync=sync)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "write", full)
+        with pytest.raises(StoreError):
+            engine.update("box", memory=64 * MIB, pids_limit=20, nano_cpus=10**8)
+    group = group_of(box)
+    assert files.read(group.v1_dirs["pids"], "pids.max") == "50"
+    assert group.v1_dirs.keys().isdisjoint(("memory", "cpu"))
+
+
 def test_who_cannot_be_moved(
     engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +273,34 @@ def test_killed_half_way(engine: Engine, busybox_image: str) -> None:
     assert engine.container("box").record.config.pids_limit == 0
     engine.update("box", pids_limit=20)
     assert procs(group.v1_dirs["pids"]) == group.pids()
+
+
+@pytest.mark.parametrize("auto_remove", [False, True])
+def test_one_that_ends_meanwhile(
+    engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch, auto_remove: bool
+) -> None:
+    """Its monitor has removed the groups that it knew before there were others."""
+    from fastbox.container import update
+
+    box = start(engine, busybox_image, name="box", pids_limit=50, auto_remove=auto_remove)
+    group = group_of(box)
+    real = update._note
+
+    def end_before(path: str, new: dict[str, str], undo: contextlib.ExitStack) -> None:
+        os.kill(engine.container("box").state.pid, signal.SIGKILL)
+        wait_for(lambda: not os.path.exists(group.v1_dirs["pids"]))
+        if auto_remove:
+            wait_for(lambda: not os.path.exists(f"{engine.runtime_dir}/{box.id}"))
+        real(path, new, undo)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(update, "_note", end_before)
+        with contextlib.suppress(FastboxError) if auto_remove else contextlib.nullcontext():
+            engine.update("box", memory=64 * MIB, pids_limit=20)
+    assert not group_of(box).exists()
+    if not auto_remove:
+        config = engine.container("box").record.config
+        assert (config.memory, config.pids_limit) == (64 * MIB, 20)
 
 
 def test_each_goes_back_to_its_own_group(engine: Engine, busybox_image: str) -> None:
