@@ -32,7 +32,7 @@ NEEDS: dict[str, dict[str, list[str]]] = {
         "libraries": ["zstd", "crypto", "pthread"],
     },
     "view": {
-        "sources": ["launch/context.c", "launch/ops.c", "launch/paths.c"],
+        "sources": [f"launch/{part}.c" for part in ("context", "ops", "paths", "console")],
         "libraries": ["pthread"],
     },
 }

@@ -116,6 +116,7 @@ class AsyncEngine:
     containers = _coroutine(Engine.containers)
     container = _coroutine(Engine.container)
     top = _coroutine(Engine.top)
+    stats = _coroutine(Engine.stats)
     exec = _coroutine(Engine.exec)
     stop = _coroutine(Engine.stop)
     restart = _coroutine(Engine.restart)

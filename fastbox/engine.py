@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
+from .resource_verbs import ResourceVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs, AttachingVerbs, FileVerbs):
+class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -489,12 +490,6 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs):
         except NotFound:
             return
         self._lifecycle.cleanup(container_id)
-
-    def inspect_container(self, name_or_id: str, *, size: bool = False) -> dict[str, Any]:
-        """Docker's JSON of a container."""
-        from .container.inspect import inspect
-
-        return inspect(self.container(name_or_id, size=size))
 
     def inspect_image(self, name_or_id: str) -> dict[str, Any]:
         """Docker's JSON of an image."""

@@ -69,9 +69,12 @@ class ChangingVerbs:
         memory_reservation: int | None = None,
         nano_cpus: int | None = None,
         cpu_shares: int | None = None,
+        cpu_period: int | None = None,
+        cpu_quota: int | None = None,
         cpuset_cpus: str | None = None,
         cpuset_mems: str | None = None,
         pids_limit: int | None = None,
+        blkio_weight: int | None = None,
         restart: RestartPolicy | None = None,
     ) -> None:
         """Change limits and restart policy of a container, running or not; see
@@ -79,8 +82,9 @@ class ChangingVerbs:
 
         Raises:
             NotFound; InvalidArgument: a bad limit. Conflict: it does not go with the others.
-            Unsupported: on cgroup v1, a running container has joined the hierarchies of the limits
-            that it was started with, and no others.
+            Unsupported: the kernel cannot do it, or a process cannot be moved to the cgroup of a
+            limit that the container was started without (cgroup v1; a limit of memory counts what
+            is taken from then on).
         """
         from .container.update import Changes
 
@@ -90,9 +94,12 @@ class ChangingVerbs:
             memory_reservation=memory_reservation,
             nano_cpus=nano_cpus,
             cpu_shares=cpu_shares,
+            cpu_period=cpu_period,
+            cpu_quota=cpu_quota,
             cpuset_cpus=cpuset_cpus,
             cpuset_mems=cpuset_mems,
             pids_limit=pids_limit,
+            blkio_weight=blkio_weight,
             restart=restart,
         )
         self._lifecycle.update(self._containers.resolve(container), changes)

@@ -98,6 +98,11 @@ ENTRIES = (
     Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
     Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry("start", "Start one or more stopped containers", "container start, start"),
+    Entry(
+        "stats",
+        "Display a live stream of container(s) resource usage statistics",
+        "container stats, stats",
+    ),
     Entry("stop", "Stop one or more running containers", "container stop, stop"),
     Entry("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"),
     Entry("top", "Display the running processes of a container", "container top, top"),

@@ -35,6 +35,11 @@ def create_container(
     """
     policy = parse_policy.pull_policy(values.pull)
     config = run_options.build(values, words)
+    if config.oom_kill_disable and not config.memory:
+        output.error(
+            "WARNING: Disabling the OOM killer on containers without setting a '-m/--memory' "
+            "limit may be dangerous."
+        )
     platform = _platform(values.platform or os.environ.get("DOCKER_DEFAULT_PLATFORM") or "")
     with CidFile(values.cidfile or "") as cidfile:
         references.check_image(config.image)

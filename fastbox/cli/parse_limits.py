@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..container.config import Device, Ulimit
+from ..container.config import Device, DeviceLimit, Ulimit
 from . import gotext
 from .errors import CliError
 from .human import parse_size
@@ -57,6 +57,80 @@ def cpus(text: str) -> int:
     if abs(nano) >= 1 << 63:
         raise ValueError(f"{text} is out of range")
     return int(nano)
+
+
+def weight(text: str) -> int:
+    """A number of 16 bits.
+
+    Raises:
+        ValueError
+    """
+    quoted = gotext.quote(text)
+    try:
+        value = gotext.parse_int(text)
+    except ValueError:
+        value = -1
+    if value < 0 or text[:1] in ("-", "+"):
+        raise ValueError(f"strconv.ParseUint: parsing {quoted}: invalid syntax")
+    if value >= 1 << 16:
+        raise ValueError(f"strconv.ParseUint: parsing {quoted}: value out of range")
+    return value
+
+
+def _device_value(text: str) -> tuple[str, str]:
+    path, colon, value = text.partition(":")
+    if not colon or not path:
+        raise ValueError(f"bad format: {text}")
+    if not path.startswith("/dev/"):
+        raise ValueError(f"bad format for device path: {text}")
+    return path, value
+
+
+def device_weight(text: str) -> DeviceLimit:
+    """``PATH:WEIGHT``.
+
+    Raises:
+        ValueError
+    """
+    path, value = _device_value(text)
+    if not _is_number(value) or (int(value) and not 10 <= int(value) <= 1000):
+        raise ValueError(f"invalid weight for device: {text}")
+    return DeviceLimit(path=path, value=int(value))
+
+
+def device_bytes(text: str) -> DeviceLimit:
+    """``PATH:SIZE``, per second.
+
+    Raises:
+        ValueError
+    """
+    path, value = _device_value(text)
+    try:
+        return DeviceLimit(path=path, value=parse_size(value))
+    except ValueError:
+        raise ValueError(
+            f"invalid rate for device: {text}. The correct format is <device-path>:<number>"
+            "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        ) from None
+
+
+def device_operations(text: str) -> DeviceLimit:
+    """``PATH:NUMBER``, per second.
+
+    Raises:
+        ValueError
+    """
+    path, value = _device_value(text)
+    if not _is_number(value):
+        raise ValueError(
+            f"invalid rate for device: {text}. The correct format is <device-path>:<number>. "
+            "Number must be a positive integer"
+        )
+    return DeviceLimit(path=path, value=int(value))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 1 << 64
 
 
 def ulimit(text: str) -> Ulimit:

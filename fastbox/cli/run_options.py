@@ -24,14 +24,48 @@ FLAGS = (
         "Add an annotation to the container (passed through to the OCI runtime)",
     ),
     Flag("-a --attach", Texts(streams.stream), "Attach to STDIN, STDOUT or STDERR"),
+    Flag(
+        "--blkio-weight",
+        Checked(parse_limits.weight, "uint16"),
+        "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
+    ),
+    Flag(
+        "--blkio-weight-device",
+        Texts(parse_limits.device_weight),
+        "Block IO weight (relative device weight)",
+    ),
     Flag("--cap-add", Texts(), "Add Linux capabilities"),
     Flag("--cap-drop", Texts(), "Drop Linux capabilities"),
     Flag("--cidfile", Text(), "Write the container ID to the file"),
+    Flag("--cpu-period", Integer(), "Limit CPU CFS (Completely Fair Scheduler) period"),
+    Flag("--cpu-quota", Integer(), "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    Flag("--cpu-rt-period", Integer(), hidden=True),
+    Flag("--cpu-rt-runtime", Integer(), hidden=True),
     Flag("-c --cpu-shares", Integer(), "CPU shares (relative weight)"),
     Flag("--cpus", Checked(parse_limits.cpus, "decimal"), "Number of CPUs"),
     Flag("--cpuset-cpus", Text(), "CPUs in which to allow execution (0-3, 0,1)"),
     Flag("--cpuset-mems", Text(), "MEMs in which to allow execution (0-3, 0,1)"),
     Flag("--device", Texts(), "Add a host device to the container"),
+    Flag(
+        "--device-read-bps",
+        Texts(parse_limits.device_bytes),
+        "Limit read rate (bytes per second) from a device",
+    ),
+    Flag(
+        "--device-read-iops",
+        Texts(parse_limits.device_operations),
+        "Limit read rate (IO per second) from a device",
+    ),
+    Flag(
+        "--device-write-bps",
+        Texts(parse_limits.device_bytes),
+        "Limit write rate (bytes per second) to a device",
+    ),
+    Flag(
+        "--device-write-iops",
+        Texts(parse_limits.device_operations),
+        "Limit write rate (IO per second) to a device",
+    ),
     Flag("--domainname", Text(), "Container NIS domain name"),
     Flag("--entrypoint", Text(), "Overwrite the default ENTRYPOINT of the image"),
     Flag("-e --env", Texts(parse_env.variable), "Set environment variables"),
@@ -45,6 +79,7 @@ FLAGS = (
         "Run an init inside the container that forwards signals and reaps processes",
     ),
     Flag("-i --interactive", Switch(), "Keep STDIN open even if not attached"),
+    Flag("--kernel-memory", _BYTES, hidden=True),
     Flag("-l --label", Texts(parse_env.label), "Set meta data on a container"),
     Flag("--label-file", Texts(), "Read in a line delimited file of labels"),
     Flag(
@@ -61,6 +96,12 @@ FLAGS = (
         "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
     ),
     Flag(
+        "--memory-swappiness",
+        Integer(),
+        "Tune container memory swappiness (0 to 100)",
+        default=-1,
+    ),
+    Flag(
         "--mount",
         Texts(parse_mount.mount, "mount"),
         "Attach a filesystem mount to the container",
@@ -73,6 +114,7 @@ FLAGS = (
         'Connect a container to a network ("none", "host")',
     ),
     Flag("--net", Texts(parse_policy.network, "network"), hidden=True, dest="network"),
+    Flag("--oom-kill-disable", Switch(), "Disable OOM Killer"),
     Flag("--oom-score-adj", Integer(), "Tune host's OOM preferences (-1000 to 1000)"),
     Flag("--pids-limit", Integer(), "Tune container pids limit (set -1 for unlimited)"),
     Flag("--platform", Text(), "Set platform if the image is for several"),
@@ -114,13 +156,22 @@ _PLAIN = {
     "stop_signal": "stop_signal",
     "user": "user",
     "workdir": "workdir",
+    "blkio_weight": "blkio_weight",
+    "blkio_weight_device": "blkio_weight_device",
+    "cpu_period": "cpu_period",
+    "cpu_quota": "cpu_quota",
     "cpu_shares": "cpu_shares",
     "cpus": "nano_cpus",
     "cpuset_cpus": "cpuset_cpus",
     "cpuset_mems": "cpuset_mems",
+    "device_read_bps": "device_read_bps",
+    "device_read_iops": "device_read_iops",
+    "device_write_bps": "device_write_bps",
+    "device_write_iops": "device_write_iops",
     "memory": "memory",
     "memory_reservation": "memory_reservation",
     "memory_swap": "memory_swap",
+    "oom_kill_disable": "oom_kill_disable",
     "oom_score_adj": "oom_score_adj",
     "pids_limit": "pids_limit",
     "shm_size": "shm_size",
@@ -136,6 +187,24 @@ _PLAIN = {
 _LATER = {
     "publish": ("-p/--publish", "use --network host: the container's ports are the host's"),
     "publish_all": ("-P/--publish-all", "use --network host: the container's ports are the host's"),
+}
+
+# Docker flags that fastbox will not have: attribute -> (what to say, what to do).
+_NEVER = {
+    "cpu_rt_period": (
+        "--cpu-rt-period is not supported: a budget of real-time CPU time would have to be set in "
+        "every cgroup above the container's",
+        "use --cap-add SYS_NICE and --ulimit rtprio=N: its real-time threads share the host's",
+    ),
+    "cpu_rt_runtime": (
+        "--cpu-rt-runtime is not supported: a budget of real-time CPU time would have to be set in "
+        "every cgroup above the container's",
+        "use --cap-add SYS_NICE and --ulimit rtprio=N: its real-time threads share the host's",
+    ),
+    "kernel_memory": (
+        "--kernel-memory is not supported: the kernel has no such limit any more (Linux 5.16)",
+        "use -m/--memory, which counts the kernel's memory too",
+    ),
 }
 
 
@@ -166,6 +235,8 @@ def build(values: Values, words: list[str]) -> ContainerConfig:
     config.privileged = values.privileged
     if "entrypoint" in values.given:
         config.entrypoint = [values.entrypoint] if values.entrypoint else []
+    if values.memory_swappiness != -1:
+        config.memory_swappiness = values.memory_swappiness
     if "stop_timeout" in values.given:
         config.stop_timeout = values.stop_timeout
     config.mounts = _mounts(values)
@@ -182,6 +253,16 @@ def _refuse_later(values: Values) -> None:
     for name, (flag, hint) in _LATER.items():
         if getattr(values, name):
             raise Unsupported(f"{flag} is not supported yet", hint=hint)
+    refuse_never(values)
+
+
+def refuse_never(values: Values) -> None:
+    """Raises:
+    Unsupported: a flag was given that is none of fastbox's.
+    """
+    for name, (message, hint) in _NEVER.items():
+        if getattr(values, name, None):
+            raise Unsupported(message, hint=hint)
 
 
 def _each(texts: list[str] | None, read: Callable[[str], Any]) -> list[Any]:

@@ -23,7 +23,33 @@ def print_rows(
     type_name: str,
     problem: str = "template parsing error",
 ) -> None:
-    """Print a list.
+    """Print a list; see ``render``.
+
+    Raises:
+        TemplateError
+    """
+    output.write(
+        render(
+            rows,
+            format=format,
+            default=default,
+            headers=headers,
+            type_name=type_name,
+            problem=problem,
+        )
+    )
+
+
+def render(
+    rows: Iterable[Row],
+    *,
+    format: str,
+    default: str,
+    headers: Mapping[str, str],
+    type_name: str,
+    problem: str = "template parsing error",
+) -> str | bytes:
+    """What a list command prints.
 
     Args:
         rows: one mapping per line, field -> function.
@@ -38,11 +64,9 @@ def print_rows(
         TemplateError: the template is malformed or asks for a field that is not there.
     """
     if format == "json":
-        _print_json(rows)
-        return
+        return _json(rows)
     if format in ("", "table"):
-        _print_default(rows, default, headers)
-        return
+        return _default(rows, default, headers)
     from . import template
 
     table = format == "table" or format.startswith(("table ", "table\t"))
@@ -57,9 +81,8 @@ def print_rows(
     except template.ExecutionProblem as error:
         raise TemplateError(f"{problem}: {error}") from None
     if table:
-        output.write(align([head, *lines]))
-    else:
-        output.write("".join(line + "\n" for line in lines))
+        return align([head, *lines])
+    return "".join(line + "\n" for line in lines)
 
 
 def _parse_problem(problem: str) -> str:
@@ -71,23 +94,25 @@ def unescape(text: str) -> str:
     return text.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def _print_default(rows: Iterable[Row], default: str, headers: Mapping[str, str]) -> None:
+def _default(rows: Iterable[Row], default: str, headers: Mapping[str, str]) -> str:
     fields = default.split("\t")
     lines = ["\t".join(headers[field] for field in fields)]
     lines += ["\t".join(str(row[field]()) for field in fields) for row in rows]
-    output.write(align(lines))
+    return align(lines)
 
 
-def _print_json(rows: Iterable[Row]) -> None:
+def _json(rows: Iterable[Row]) -> bytes:
     import orjson
 
+    lines = []
     for row in rows:
         values = {field: str(make()) for field, make in row.items() if not field.startswith("_")}
         data = orjson.dumps(values, option=orjson.OPT_SORT_KEYS, default=str)
         # Go's encoder makes JSON that is safe inside HTML.
         for char, escape in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
             data = data.replace(char, escape)
-        output.write(data + b"\n")
+        lines.append(data + b"\n")
+    return b"".join(lines)
 
 
 def align(lines: Sequence[str], minimum: int = MIN_WIDTH) -> str:

@@ -10,6 +10,9 @@ from .several import each
 
 # The flag's name -> the argument of Engine.update.
 _LIMITS = {
+    "blkio_weight": "blkio_weight",
+    "cpu_period": "cpu_period",
+    "cpu_quota": "cpu_quota",
     "cpu_shares": "cpu_shares",
     "cpus": "nano_cpus",
     "cpuset_cpus": "cpuset_cpus",
@@ -20,9 +23,13 @@ _LIMITS = {
     "pids_limit": "pids_limit",
 }
 
+# Docker has them here too; see run_options.refuse_never.
+_REFUSED = ("cpu_rt_period", "cpu_rt_runtime", "kernel_memory")
+
 
 def update(app: App, values: Values, words: list[str]) -> int:
     """Change limits and restart policy of containers."""
+    run_options.refuse_never(values)
     changes = {
         argument: getattr(values, flag)
         for flag, argument in _LIMITS.items()
@@ -45,7 +52,7 @@ COMMAND = FlagCommand(
     update,
     "CONTAINER [CONTAINER...]",
     (
-        *(flag for flag in run_options.FLAGS if flag.name in _LIMITS),
+        *(flag for flag in run_options.FLAGS if flag.name in _LIMITS or flag.name in _REFUSED),
         Flag("--restart", Text(), "Restart policy to apply when a container exits"),
     ),
     least=1,

@@ -56,6 +56,14 @@ class Ulimit(msgspec.Struct, kw_only=True, omit_defaults=True):
     hard: int
 
 
+class DeviceLimit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One ``--device-read-bps`` … ``--blkio-weight-device``: the path of a disk on the host, and
+    bytes or operations per second, or a weight."""
+
+    path: str
+    value: int
+
+
 class RestartPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
     """``--restart``: ``"no"``, ``"on-failure"``, ``"always"`` or ``"unless-stopped"``."""
 
@@ -77,7 +85,11 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
             input is done.
         attach: which streams the client that starts it attaches (``inspect`` shows them).
         memory_swap: memory + swap in bytes, -1 unlimited, 0 = twice the memory.
+        memory_swappiness: 0 to 100; None = the host's. cgroup v1 only, as oom_kill_disable.
+        cpu_period, cpu_quota: microseconds (quota: of each period; -1 = unlimited); 0 = unset.
+            Not together with nano_cpus.
         pids_limit: 0 = unset, -1 = unlimited.
+        blkio_weight: 10 to 1000, 0 = unset; for disks whose scheduler is bfq.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
         network: ``"none"`` or ``"host"``.
         log_driver: ``"cri"``, ``"none"``, ``"journald"`` or ``"syslog"``; log_options: see
@@ -112,11 +124,21 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     memory: int = 0
     memory_swap: int = 0
     memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
     nano_cpus: int = 0
     cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids_limit: int = 0
+    blkio_weight: int = 0
+    blkio_weight_device: list[DeviceLimit] = []
+    device_read_bps: list[DeviceLimit] = []
+    device_write_bps: list[DeviceLimit] = []
+    device_read_iops: list[DeviceLimit] = []
+    device_write_iops: list[DeviceLimit] = []
     oom_score_adj: int = 0
     shm_size: int = 64 * 1024 * 1024
     cap_add: list[str] = []

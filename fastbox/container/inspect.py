@@ -8,7 +8,7 @@ from .spec import MASKED, READ_ONLY
 
 if TYPE_CHECKING:
     from ..image.types import Volume
-    from .config import ContainerConfig, Mount
+    from .config import ContainerConfig, DeviceLimit, Mount
     from .record import Container, MountPoint
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -115,9 +115,18 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "Memory": config.memory,
         "NanoCpus": config.nano_cpus,
         "CgroupParent": "",
-        "BlkioWeight": 0,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "BlkioWeight": config.blkio_weight,
+        "BlkioWeightDevice": [
+            {"Path": limit.path, "Weight": limit.value} for limit in config.blkio_weight_device
+        ],
+        "BlkioDeviceReadBps": _rates(config.device_read_bps),
+        "BlkioDeviceWriteBps": _rates(config.device_write_bps),
+        "BlkioDeviceReadIOps": _rates(config.device_read_iops),
+        "BlkioDeviceWriteIOps": _rates(config.device_write_iops),
+        "CpuPeriod": config.cpu_period,
+        "CpuQuota": config.cpu_quota,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
         "CpusetCpus": config.cpuset_cpus,
         "CpusetMems": config.cpuset_mems,
         "Devices": [
@@ -132,8 +141,8 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "DeviceRequests": None,
         "MemoryReservation": config.memory_reservation,
         "MemorySwap": config.memory_swap or config.memory * 2,
-        "MemorySwappiness": None,
-        "OomKillDisable": False,
+        "MemorySwappiness": config.memory_swappiness,
+        "OomKillDisable": config.oom_kill_disable,
         "PidsLimit": config.pids_limit or None,
         "Ulimits": [
             {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in config.ulimits
@@ -149,6 +158,10 @@ def _log_limits(config: ContainerConfig) -> dict[str, str]:
     if config.log_driver != "cri":
         return {}
     return {"max-file": str(config.log_max_file), "max-size": str(config.log_max_size)}
+
+
+def _rates(limits: list[DeviceLimit]) -> list[dict[str, Any]]:
+    return [{"Path": limit.path, "Rate": limit.value} for limit in limits]
 
 
 def _binds(mounts: list[Mount]) -> list[str]:

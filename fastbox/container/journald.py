@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -31,6 +30,8 @@ def read(
     Raises:
         Unsupported: there is no journalctl. StoreError: it failed.
     """
+    import subprocess
+
     argv = ["journalctl", "-o", "json", "--all", "-q", f"CONTAINER_ID_FULL={container_id}"]
     argv += [f"-n{tail}"] if tail is not None else ["-nall"] if follow else []
     argv += [f"--since=@{since:.6f}"] if since is not None else []

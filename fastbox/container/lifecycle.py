@@ -32,6 +32,7 @@ from .store import LOST_EXIT_CODE, storing
 if TYPE_CHECKING:
     from ..volume.store import VolumeStore
     from .exec import ExecRequest
+    from .stats import Stats
     from .store import ContainerStore
     from .update import Changes
     from .view import View
@@ -194,8 +195,9 @@ class Lifecycle:
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
         os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.store.pause_mark(record.id))
+        for path in (self.store.pause_mark(record.id), self.store.more_cgroups(record.id)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         cgroup = self._make_cgroup(record)
         try:
             overlay = launch.overlay_of(self.store, record, self.layers_dir)
@@ -586,6 +588,22 @@ class Lifecycle:
             plan = execs.make_plan(container, request, config, self.seccomp_of(config))
         with storing(f"exec in container {container.name}"):
             return execs.run(container, request, self._cgroup(container.record), plan, streams)
+
+    def stats(self, container: Container) -> Stats:
+        """What it uses; see ``stats.sample``."""
+        from .stats import sample
+
+        return sample(
+            container,
+            self._cgroup(container.record),
+            joined_late=os.path.exists(self.store.more_cgroups(container.id)),
+        )
+
+    def see_oom_kills(self, container: Container) -> None:
+        """Set ``state.oom_killed`` of one that is up, if the kernel killed any of its processes for
+        want of memory. Its exit record tells it of one that has ended."""
+        if container.state.status.is_up:
+            container.state.oom_killed = self._cgroup(container.record).oom_kills() > 0
 
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

@@ -335,6 +335,11 @@ class ContainerStore:
             run=running.run,
         )
 
+    def more_cgroups(self, container_id: str) -> str:
+        """A file, written by ``update``: what the monitor was not told when it started. One cgroup
+        directory per line, to be removed at the end; ``oom PATH``: where OOM kills are counted."""
+        return f"{self.runtime_directory(container_id)}/cgroups"
+
     def pause_mark(self, container_id: str) -> str:
         """The file that is there while a container may be paused: made before it is frozen,
         removed after it is thawed. Without it nobody needs to ask the cgroup."""

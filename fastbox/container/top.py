@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from ..errors import FastboxError, InvalidArgument, Unsupported
@@ -28,8 +29,7 @@ def top(
     import subprocess
 
     arguments = list(ps_args or DEFAULT)
-    for argument in arguments:
-        _check(argument)
+    _check(arguments)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "COLUMNS": "1000"}
     try:
         done = subprocess.run(
@@ -52,13 +52,13 @@ def top(
     return parse(done.stdout.decode(errors="replace"), pids)
 
 
-def _check(argument: str) -> None:
-    """A PID column under another title would not be found (``ps -o pid=X``)."""
-    if "\0" in argument:
+def _check(arguments: list[str]) -> None:
+    """Another column under the title PID would be taken for it: ``-o ppid=PID``."""
+    if any("\0" in argument for argument in arguments):
         raise InvalidArgument("an option of ps holds a NUL character")
-    for part in argument.replace(",", " ").split():
-        name, equals, title = part.rpartition("o")[2].strip().partition("=")
-        if equals and name == "pid" and title != "PID":
+    for name, title in re.findall(r"\s(\S*)=\s*(PID\S*)", " " + " ".join(arguments)):
+        # pid alone, at the end of a list, or behind the letter of its option: -opid, axopid
+        if not re.fullmatch(r"(?:\S*,|(?:--format=|-?\w*o)?)pid", name):
             raise InvalidArgument(f'specifying "{name}={title}" is not allowed')
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from .. import atomic
 from ..errors import Conflict, FastboxError
-from . import cgroups
+from . import cgroups, process
 from .cgroups import Resources
 from .config import ContainerConfig, RestartPolicy
 from .store import storing
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .store import ContainerStore
 
 _MEMORY = ("memory", "memory_swap", "memory_reservation")
+_CPU = ("nano_cpus", "cpu_period", "cpu_quota")
 
 
 class Changes(msgspec.Struct, kw_only=True):
@@ -34,9 +35,12 @@ class Changes(msgspec.Struct, kw_only=True):
     memory_reservation: int | None = None
     nano_cpus: int | None = None
     cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
     pids_limit: int | None = None
+    blkio_weight: int | None = None
     restart: RestartPolicy | None = None
 
     def limits(self) -> dict[str, Any]:
@@ -67,8 +71,7 @@ def update(
     cgroups.validate(Resources.from_config(new), cgroups.detect())
     with _named(container), contextlib.ExitStack() as undo:
         if cgroup is not None and limits:
-            undo.callback(_put_back, cgroup, old, limits)
-            cgroup.update(_part(new, limits))
+            _apply(store, container, cgroup, _part(new, limits), _before(old, limits), undo)
         record.config = new
         with storing("storing it"):
             # The record last: it is what counts.
@@ -96,6 +99,7 @@ def _merged(old: ContainerConfig, changes: Changes, limits: dict[str, Any]) -> C
                 "memoryswap at the same time"
             )
         new.memory_swap = swap  # as it was: it does not follow the memory
+    _check_cpu(old, limits)
     if changes.restart is not None:
         if old.auto_remove and changes.restart.name != "no":
             raise Conflict(
@@ -105,23 +109,120 @@ def _merged(old: ContainerConfig, changes: Changes, limits: dict[str, Any]) -> C
     return new
 
 
+def _check_cpu(old: ContainerConfig, limits: dict[str, Any]) -> None:
+    """A limit by ``--cpus`` and one by period and quota exclude each other."""
+    has = [("CPU Period", old.cpu_period), ("CPU Quota", old.cpu_quota)]
+    for name, value in has:
+        if "nano_cpus" in limits and value > 0:
+            raise Conflict(
+                f"Conflicting options: Nano CPUs cannot be updated as {name} has already been set"
+            )
+    for name, key in (("CPU Period", "cpu_period"), ("CPU Quota", "cpu_quota")):
+        if key in limits and old.nano_cpus:
+            raise Conflict(
+                f"Conflicting options: {name} cannot be updated as NanoCPUs has already been set"
+            )
+
+
 def _part(config: ContainerConfig, limits: dict[str, Any]) -> Resources:
     """Those of the config's limits that are to be set; memory and swap depend on each other."""
     wanted = set(limits)
-    if not wanted.isdisjoint(_MEMORY):
-        wanted.update(_MEMORY)
+    for group in (_MEMORY, _CPU):
+        if not wanted.isdisjoint(group):
+            wanted.update(group)
     return Resources(**{key: getattr(config, key) for key in wanted}, devices=None)
 
 
-def _put_back(cgroup: Cgroup, old: ContainerConfig, limits: dict[str, Any]) -> None:
+def _before(old: ContainerConfig, limits: dict[str, Any]) -> Resources:
+    """What the limits to be set were until now; none is said in words here."""
     before = _part(old, limits)
     if not limits.keys().isdisjoint(_MEMORY):
         before.memory = before.memory or -1
         before.memory_swap = before.swap_limit or -1
+    if not limits.keys().isdisjoint(_CPU):
+        before.cpu_quota = before.quota or -1
+        before.cpu_period = before.period or cgroups.PERIOD
+        before.nano_cpus = 0
+    if "cpu_shares" in limits:
+        before.cpu_shares = before.cpu_shares or cgroups.DEFAULT_SHARES
+    if "blkio_weight" in limits:
+        before.blkio_weight = before.blkio_weight or cgroups.DEFAULT_WEIGHT
     if "pids_limit" in limits:
         before.pids_limit = before.pids_limit or -1
+    return before
+
+
+def _apply(
+    store: ContainerStore,
+    container: Container,
+    cgroup: Cgroup,
+    wanted: Resources,
+    before: Resources,
+    undo: contextlib.ExitStack,
+) -> None:
+    """Set the limits of a container that is up. Should it end meanwhile, nothing is left of that:
+    its monitor, which removes its groups, may have come too early for new ones."""
+    state, path = container.state, store.more_cgroups(container.id)
+    try:
+        with contextlib.ExitStack() as mine, storing("joining cgroups"):
+            cgroups.join(
+                cgroup,
+                wanted,
+                mine,
+                note=lambda new: _note(path, new, mine),
+                standing_still=lambda: _standing_still(store, container.id, cgroup),
+            )
+            # Undone first: it wants to find all groups.
+            mine.callback(_put_back, cgroup, before)
+            cgroup.update(wanted)
+            if process.is_alive(state.pid, state.pid_starttime):
+                undo.enter_context(mine.pop_all())
+    except FastboxError:
+        if process.is_alive(state.pid, state.pid_starttime):
+            raise
+
+
+def _put_back(cgroup: Cgroup, before: Resources) -> None:
     with contextlib.suppress(FastboxError):
         cgroup.update(before)
+
+
+def _note(path: str, new: dict[str, str], undo: contextlib.ExitStack) -> None:
+    """Tell the monitor of further cgroups; see ``ContainerStore.more_cgroups``."""
+    try:
+        with open(path, "rb") as file:
+            old = file.read()
+    except FileNotFoundError:
+        old = None
+    lines = list(dict.fromkeys(new.values()))
+    if "memory" in new:
+        lines.append(f"oom {new['memory']}/memory.oom_control")
+    text = b"".join(os.fsencode(line) + b"\n" for line in lines)
+    undo.callback(_put_back_note, path, old)
+    atomic.write(path, (old or b"") + text, sync=False)
+
+
+def _put_back_note(path: str, old: bytes | None) -> None:
+    with contextlib.suppress(OSError):
+        if old is None:
+            os.unlink(path)
+        else:
+            atomic.write(path, old, sync=False)
+
+
+@contextlib.contextmanager
+def _standing_still(store: ContainerStore, container_id: str, cgroup: Cgroup) -> Iterator[None]:
+    """The container is paused, also for whoever looks: should this process be killed meanwhile,
+    ``unpause`` lets it go on."""
+    mark = store.pause_mark(container_id)
+    os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        cgroup.freeze()
+        yield
+    finally:
+        cgroup.thaw()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(mark)
 
 
 def _write_resources(directory: str, config: ContainerConfig, *, sync: bool) -> None:

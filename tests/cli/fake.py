@@ -12,6 +12,7 @@ from fastbox.container.filters import select
 from fastbox.container.inspect import inspect
 from fastbox.container.logs import LogLine
 from fastbox.container.record import Container, ContainerRecord, ContainerState, Status
+from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.image.types import Image, PullResult, Removed, Volume
 
@@ -79,6 +80,7 @@ class FakeEngine:
         self.kept: list[Volume] = []
         self.lines: list[LogLine] = []
         self.missing: set[str] = set()
+        self.samples: dict[str, int] = {}
         self.status = 0
         self.skipped: list[str] = []
         self.during_run: Callable[[], None] = lambda: None
@@ -142,6 +144,25 @@ class FakeEngine:
     def attach(self, name: str, **kwargs: Any) -> int:
         self._note("attach", name, **kwargs)
         return self.status
+
+    def stats(self, name: str) -> Stats:
+        """Each further sample of a container shows another second, and 0.25 s of CPU time."""
+        self._note("stats", name)
+        found = self.container(name)
+        count = self.samples[found.id] = self.samples.get(found.id, 0) + 1
+        return Stats(
+            id=found.id,
+            name=found.name,
+            time=count * 10**9,
+            cpu=count * 25 * 10**7,
+            memory=3 << 19,
+            memory_limit=64 << 20,
+            net_rx=1234,
+            net_tx=5_678_901,
+            block_read=4096,
+            block_write=1_024_000_000,
+            pids=3,
+        )
 
     def exec(self, name: str, args: list[str], **kwargs: Any) -> int:
         self._note("exec", name, args, **kwargs)

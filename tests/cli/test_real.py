@@ -114,6 +114,14 @@ def test_top_shows_the_containers_processes_as_the_host_numbers_them(cli: Comman
     rows = cli("top", name, "-o", "pid,args").lines
     assert rows[0].split() == ["PID", "COMMAND"]
     assert rows[1].split()[0] == pid
+    head, *rows = cli("top", name).lines
+    assert head.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert head.startswith("UID".ljust(20) + "PID".ljust(20))
+    assert sorted(row.split()[-1] for row in rows) == ["61", "62"]
+    assert cli("top", name, "aux").lines[0].startswith("USER".ljust(20) + "PID".ljust(20) + "%CPU")
+    for column in ("comm", "pid="):
+        error = cli.fails(1, "top", name, "-o", column)
+        assert error.splitlines()[0] == "Error: Couldn't find PID field in ps output"
     cli.ok("kill", name)
-    assert cli.fails(1, "top", name).endswith(" is not running\n")
+    assert cli.fails(1, "top", name) == f"Error: container {name} is not running\n"
     assert cli.ok("wait", name) == "137"

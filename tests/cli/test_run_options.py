@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from fastbox.container.config import ContainerConfig, Device, Mount, RestartPolicy, Ulimit
+from fastbox.container.config import (
+    ContainerConfig,
+    Device,
+    DeviceLimit,
+    Mount,
+    RestartPolicy,
+    Ulimit,
+)
 from tests.cli.conftest import Fastbox
 from tests.cli.fake import FakeEngine
 
@@ -48,6 +55,36 @@ def test_options_stop_at_the_image(fastbox: Fastbox, fake: FakeEngine) -> None:
         ("--cpuset-cpus 0-1", "cpuset_cpus", "0-1"),
         ("--cpuset-mems 0", "cpuset_mems", "0"),
         ("--pids-limit -1", "pids_limit", -1),
+        ("--cpu-period 50000", "cpu_period", 50_000),
+        ("--cpu-quota -1", "cpu_quota", -1),
+        ("--blkio-weight 300", "blkio_weight", 300),
+        ("--memory-swappiness 0", "memory_swappiness", 0),
+        ("--memory-swappiness -1", "memory_swappiness", None),
+        (
+            "--blkio-weight-device /dev/a:0 --blkio-weight-device /dev/b:1000",
+            "blkio_weight_device",
+            [DeviceLimit(path="/dev/a", value=0), DeviceLimit(path="/dev/b", value=1000)],
+        ),
+        (
+            "--device-read-bps /dev/a:1mb",
+            "device_read_bps",
+            [DeviceLimit(path="/dev/a", value=1 << 20)],
+        ),
+        (
+            "--device-write-bps /dev/a:5",
+            "device_write_bps",
+            [DeviceLimit(path="/dev/a", value=5)],
+        ),
+        (
+            "--device-read-iops /dev/a:100",
+            "device_read_iops",
+            [DeviceLimit(path="/dev/a", value=100)],
+        ),
+        (
+            "--device-write-iops /dev/a:100",
+            "device_write_iops",
+            [DeviceLimit(path="/dev/a", value=100)],
+        ),
         ("--oom-score-adj -5", "oom_score_adj", -5),
         ("--shm-size 1g", "shm_size", 1 << 30),
         ("--shm-size 0", "shm_size", 64 << 20),
@@ -189,6 +226,30 @@ def test_a_seccomp_profile_is_read(fastbox: Fastbox, fake: FakeEngine, base: str
         (
             "--ulimit nofile=1:2:3",
             "too many limit value arguments - 1:2:3, can only have up to two, `soft[:hard]`",
+        ),
+        ("--blkio-weight x", 'strconv.ParseUint: parsing "x": invalid syntax'),
+        ("--blkio-weight -1", 'strconv.ParseUint: parsing "-1": invalid syntax'),
+        ("--blkio-weight 70000", 'strconv.ParseUint: parsing "70000": value out of range'),
+        ("--blkio-weight-device x", "bad format: x"),
+        ("--blkio-weight-device x:5", "bad format for device path: x:5"),
+        ("--blkio-weight-device /dev/x:5", "invalid weight for device: /dev/x:5"),
+        ("--blkio-weight-device /dev/x:1001", "invalid weight for device: /dev/x:1001"),
+        ("--device-read-bps :5", "bad format: :5"),
+        (
+            "--device-write-bps /dev/x:y",
+            "invalid rate for device: /dev/x:y. The correct format is <device-path>:<number>"
+            "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or "
+            "gb",
+        ),
+        (
+            "--device-read-iops /dev/x:1k",
+            "invalid rate for device: /dev/x:1k. The correct format is <device-path>:<number>. "
+            "Number must be a positive integer",
+        ),
+        (
+            "--device-write-iops /dev/x:-1",
+            "invalid rate for device: /dev/x:-1. The correct format is <device-path>:<number>. "
+            "Number must be a positive integer",
         ),
         ("--sysctl foo", "sysctl 'foo' is not allowed"),
         ("--sysctl kernel.foo=1", "sysctl 'kernel.foo=1' is not allowed"),
@@ -360,6 +421,20 @@ ENGINE_ERRORS = [
     ("--oom-score-adj 1001", "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
     ("--network bridge", "network bridge is not supported"),
     ("--network container:x", "network container:x is not supported"),
+    (
+        "--cpu-rt-period 1000",
+        "--cpu-rt-period is not supported: a budget of real-time CPU time would have to be set "
+        "in every cgroup above the container's",
+    ),
+    (
+        "--cpu-rt-runtime 1000",
+        "--cpu-rt-runtime is not supported: a budget of real-time CPU time would have to be set "
+        "in every cgroup above the container's",
+    ),
+    (
+        "--kernel-memory 64m",
+        "--kernel-memory is not supported: the kernel has no such limit any more (Linux 5.16)",
+    ),
     ("-p 80:80", "-p/--publish is not supported yet"),
     ("-P", "-P/--publish-all is not supported yet"),
 ]
@@ -524,3 +599,14 @@ def test_tmpfs(fastbox: Fastbox, fake: FakeEngine) -> None:
             options=["exec", "uid=3"],
         ),
     ]  # fmt: skip
+
+
+def test_a_warning_about_the_oom_killer(fastbox: Fastbox, fake: FakeEngine) -> None:
+    warning = (
+        "WARNING: Disabling the OOM killer on containers without setting a '-m/--memory' limit "
+        "may be dangerous.\n"
+    )
+    result = fastbox("create", "--oom-kill-disable", "img")
+    assert (result.code, result.err) == (0, warning)
+    assert fake.config.oom_kill_disable
+    assert fastbox("create", "--oom-kill-disable", "-m", "64m", "img").err == ""

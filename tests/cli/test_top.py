@@ -53,11 +53,29 @@ def test_the_real_ps() -> None:
 
 
 @pytest.mark.parametrize(
+    "args",
+    [["-o", "pid=PID"], ["-opid=PID"], ["axo", "pid=PID"], ["-o", "ppid,pid=PID"], ["aux"],
+     ["--format=pid=PID"], ["-e", "--forest"], ["-eo", "user=UID,pid"]],
+)  # fmt: skip
+def test_options_that_keep_the_pid(args: list[str]) -> None:
+    mine = args if args[0] in ("axo", "aux", "-e", "-eo") else ["-e", *args]
+    titles, rows = top([os.getpid()], mine)
+    assert [row[titles.index("PID")] for row in rows] == [str(os.getpid())]
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (["-o", "comm"], "Couldn't find PID field in ps output"),
-        (["-o", "pid=X"], 'specifying "pid=X" is not allowed'),
-        (["-opid=X,comm"], 'specifying "pid=X" is not allowed'),
+        (["-o", "pid=X"], "Couldn't find PID field in ps output"),
+        (["-o", "pid="], "Couldn't find PID field in ps output"),
+        (["-o", "pid=", "-o", "comm="], "Couldn't find PID field in ps output"),
+        (["-o", "ppid=PID"], 'specifying "ppid=PID" is not allowed'),
+        (["-o", "ppid=PID,comm"], 'specifying "ppid=PID,comm" is not allowed'),
+        (["-o", "pid,comm=PIDS"], 'specifying "pid,comm=PIDS" is not allowed'),
+        (["-oppid=PID"], 'specifying "-oppid=PID" is not allowed'),
+        (["--format=ppid=PID"], 'specifying "--format=ppid=PID" is not allowed'),
+        (["axo", "comm=", "PID"], 'specifying "comm=PID" is not allowed'),
         (["--nonsense"], "error running ps: "),
         (["a\0b"], "an option of ps holds a NUL character"),
     ],

@@ -116,6 +116,14 @@ def test_update(fastbox: Fastbox, fake: FakeEngine) -> None:
         "pids_limit": 0,
         "restart": RestartPolicy(name="on-failure", max_retries=3),
     }
+    fake.calls.clear()
+    fastbox("update", "--cpu-period", "50000", "--cpu-quota", "-1", "--blkio-weight", "10", "a")
+    assert fake.asked("update") == (
+        ("a",),
+        {"cpu_period": 50_000, "cpu_quota": -1, "blkio_weight": 10},
+    )
+    result = fastbox("update", "--kernel-memory", "64m", "a")
+    assert result.err.startswith("Error: --kernel-memory is not supported: ")
     result = fastbox("container", "update", "a")
     assert (result.code, result.out) == (1, "")
     assert result.err == "you must provide one or more flags when using this command\n"

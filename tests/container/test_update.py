@@ -17,7 +17,6 @@ from fastbox.errors import (
     InvalidArgument,
     NotFound,
     StoreError,
-    Unsupported,
 )
 from tests.support.boxes import start
 from tests.support.command import Command
@@ -93,25 +92,6 @@ def test_of_one_that_does_not_run(engine: Engine, busybox_image: str) -> None:
     assert limits(box) == [str(64 * MIB), swap(64 * MIB, 128 * MIB), "100000", "0", "50"]
     engine.update("box", restart=RestartPolicy(name="always"))
     assert engine.container("box").record.config.restart.name == "always"
-
-
-def test_of_a_hierarchy_that_it_is_not_in(engine: Engine, busybox_image: str) -> None:
-    """On cgroup v1 a container is only where its limits need it; nothing is changed by halves."""
-    box = start(engine, busybox_image, name="box", pids_limit=50)
-    if "memory" not in V1 or "pids" not in V1:
-        engine.update("box", memory=64 * MIB, pids_limit=20)
-        return
-    with pytest.raises(Unsupported, match="is not in the memory hierarchy"):
-        engine.update("box", memory=64 * MIB, pids_limit=20)
-    group = cgroups.open_existing(cgroups.detect(), box.record.cgroup_path)
-    with open(f"{group.v1_dirs['pids']}/pids.max") as file:
-        assert file.read() == "50\n"
-    config = engine.container("box").record.config
-    assert (config.memory, config.pids_limit) == (0, 50)
-    engine.kill("box")
-    engine.update("box", **LIMITS)  # type: ignore[arg-type]
-    engine.start("box")
-    assert limits(box)[0] == str(64 * MIB)
 
 
 def test_what_is_refused(engine: Engine, busybox_image: str) -> None:

@@ -3,12 +3,14 @@ be there. Limits are applied, and readable inside."""
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from fastbox.container.cgroups import detect
 from tests.support.command import Command
+from tests.support.wait import wait_for
 
 
 def mounted(kind: str) -> list[str]:
@@ -58,6 +60,31 @@ def check_pause(cli: Command) -> None:
     assert cli.ok("ps", "-aq") == ""
 
 
+def check_stats(cli: Command, *, memory: bool) -> None:
+    options = ["-m", "64m", "--pids-limit", "9"] if memory else []
+    script = "sleep 1000 & exec sleep 1001"
+    cli.ok("run", "-d", "--name", "seen", *options, "busybox", "sh", "-c", script)
+    wait_for(lambda: len(cli("top", "seen").lines) == 3)
+    shown = json.loads(cli.ok("stats", "--no-stream", "--format", "json", "seen"))
+    assert (shown["Name"], shown["PIDs"]) == ("seen", "2")
+    used, limit = shown["MemUsage"].split(" / ")
+    assert used != "0B"
+    assert (limit == "64MiB") is memory
+    cli.ok("rm", "-f", "seen")
+
+
+def check_update(cli: Command) -> None:
+    """Of a running container, with a limit that it did not start with."""
+    cli.ok("run", "-d", "--name", "grown", "busybox", "sh", "-c", "sleep 1000 & exec sleep 1001")
+    cli.ok("update", "--pids-limit", "7", "--memory", "64m", "grown")
+    mine = cli.ok("exec", "grown", "cat", "/proc/self/cgroup").splitlines()
+    joined = [line.split(":")[1] for line in mine if "fastbox" in line]
+    assert {"pids", "memory"} <= set(joined)
+    cli.ok("kill", "grown")
+    cli.ok("start", "grown")
+    cli.ok("rm", "-f", "grown")
+
+
 def read_v1(cli: Command) -> None:
     files = "memory/memory.limit_in_bytes pids/pids.max cpuset/cpuset.cpus cpu/cpu.cfs_quota_us"
     out = run(cli, LIMITS, f"cd /sys/fs/cgroup && cat {files}")
@@ -72,6 +99,8 @@ def read_v2(cli: Command) -> None:
 def test_as_the_host_is(cli: Command, busybox_image: str) -> None:
     check_isolated(cli)
     check_pause(cli)
+    check_stats(cli, memory=False)
+    check_stats(cli, memory=True)
     if detect().mode == "v2":
         read_v2(cli)
     else:
@@ -85,6 +114,9 @@ def test_v1_alone(cli: Command, busybox_image: str) -> None:
     check_isolated(alone)
     check_pause(alone)
     read_v1(alone)
+    check_stats(alone, memory=False)
+    check_stats(alone, memory=True)
+    check_update(alone)
     assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "1"
     alone.ok("run", "-d", "--name", "box", "busybox", "sleep", "1000")
     assert alone.ok("exec", "box", "cat", "/proc/self/cgroup").count("/\n") >= 2
@@ -100,11 +132,15 @@ def test_v2_alone(cli: Command, busybox_image: str) -> None:
     alone = hiding(cli, V1)
     check_isolated(alone)
     check_pause(alone)
+    check_stats(alone, memory=False)
+    error = alone.fails(125, "run", "--rm", "--oom-kill-disable", "-m", "64m", "busybox", "true")
+    assert "--oom-kill-disable is not supported: with cgroup v2" in error
     assert alone.ok("info", "--format", "{{.CgroupVersion}}") == "2"
     with open(os.path.join(V2[0], "cgroup.controllers")) as file:
         controllers = file.read().split()
     if {"memory", "pids", "cpu", "cpuset"} <= set(controllers):
         read_v2(alone)
+        check_stats(alone, memory=True)
     else:  # v1 has the controllers: a limit is refused, not dropped
         error = alone.fails(125, "run", "--rm", "-m", "64m", "busybox", "true")
         assert "memory" in error

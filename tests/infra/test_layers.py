@@ -25,8 +25,12 @@ MAY_IMPORT = {
     "container": LOWER | {"image", "volume"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
+    "attaching": LOWER | {"container"},
     "files": LOWER | {"container"},
-    "engine": LOWER | {"info", "registry", "volume", "image", "container", "verbs", "files"},
+    "resource_verbs": LOWER | {"container"},
+    "engine": LOWER
+    | {"info", "registry", "volume", "image", "container", "verbs"}
+    | {"attaching", "files", "resource_verbs"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {

@@ -7,21 +7,27 @@
 - v1: devices, freezer and systemd's hierarchy always, others when a limit needs them.
 
 ``detect`` says what this host has, ``create`` makes a container's group, ``open_existing`` finds
-one again.
+one again, ``join`` brings one that has processes into further v1 hierarchies.
 """
 
 from __future__ import annotations
 
+from .blkio import DEFAULT_WEIGHT
 from .group import Cgroup, create, open_existing
+from .joining import join
 from .layout import CgroupLayout, detect
-from .resources import Resources, validate
+from .resources import DEFAULT_SHARES, PERIOD, Resources, validate
 
 __all__ = [
+    "DEFAULT_SHARES",
+    "DEFAULT_WEIGHT",
+    "PERIOD",
     "Cgroup",
     "CgroupLayout",
     "Resources",
     "create",
     "detect",
+    "join",
     "open_existing",
     "validate",
 ]

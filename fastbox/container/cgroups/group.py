@@ -67,7 +67,7 @@ class Cgroup:
         except FileNotFoundError:
             return []
         result: set[int] = set()
-        for directory in _tree(top):
+        for directory in tree(top):
             try:
                 result.update(map(int, files.read(directory, "cgroup.procs").split()))
             except FileNotFoundError:
@@ -127,7 +127,7 @@ class Cgroup:
     def _thaw_v1(self) -> None:
         """A process frozen by the v1 freezer dies only when it is thawed, unlike one of v2."""
         if "freezer" in self.v1_dirs:
-            for directory in _tree(self.v1_dirs["freezer"]):
+            for directory in tree(self.v1_dirs["freezer"]):
                 try:
                     files.write_raw(directory, "freezer.state", "THAWED")
                 except OSError:
@@ -181,16 +181,12 @@ class Cgroup:
         """Change limits of controllers that the group has joined already (device rules: v2 only).
 
         Raises:
-            Unsupported: a limit needs a v1 hierarchy that the container was not started in.
+            Unsupported: a limit needs a v1 hierarchy that the container is not in (see ``join``).
             PermissionDenied, InvalidArgument: as ``create``.
         """
         for controller in resources.controllers():
             if controller in self.layout.v1 and controller not in self.v1_dirs:
-                raise Unsupported(
-                    f"cgroup {self.path} is not in the {controller} hierarchy",
-                    hint="a container joins it when it starts with such a limit: stop it, update "
-                    "it, start it; on cgroup v2 it can be changed at any time",
-                )
+                raise Unsupported(f"cgroup {self.path} is not in the {controller} hierarchy")
         for controller in resources.controllers():
             if controller in self.v1_dirs:
                 v1.apply(self.v1_dirs[controller], controller, resources)
@@ -205,7 +201,8 @@ class Cgroup:
         except FileNotFoundError:
             # The controller is not switched on in the groups above, or not there at all.
             try:
-                enable_v2(self.layout.v2, self.path, (controller,))
+                name = {"blkio": "io"}.get(controller, controller)
+                enable_v2(self.layout.v2, self.path, (name,))
                 v2.apply(self.v2_dir, controller, resources)
             except FileNotFoundError as e:
                 raise _no_controller(controller) from e
@@ -235,7 +232,7 @@ class Cgroup:
             except OSError as e:
                 if e.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     raise files.failure(f"removing cgroup {directory}", e) from e
-            below = _tree(directory)
+            below = tree(directory)
             if len(below) > 1:
                 for inner in reversed(below[1:]):
                     self._remove_one(inner, deadline)
@@ -254,7 +251,7 @@ class Cgroup:
                 pause = min(pause * 2, 0.1)
 
 
-def _tree(top: str) -> list[str]:
+def tree(top: str) -> list[str]:
     """A directory and all below it, parents first."""
     result = [top]
     for directory in result:
@@ -318,14 +315,14 @@ def create(layout: CgroupLayout, path: str, resources: Resources) -> Cgroup:
             _filter_devices(group, resources.devices)
         if layout.mode == "v1":
             for controller in ("devices", "freezer"):
-                _make_v1(group, controller)
+                make_v1(group, controller)
             if SYSTEMD in layout.v1:
-                _make_v1(group, SYSTEMD)
+                make_v1(group, SYSTEMD)
         elif not layout.v2_freezes and "freezer" in layout.v1:
-            _make_v1(group, "freezer")
+            make_v1(group, "freezer")
         for controller in resources.controllers():
             if controller in layout.v1:
-                v1.apply(_make_v1(group, controller), controller, resources)
+                v1.apply(make_v1(group, controller), controller, resources)
             else:
                 group._apply_v2(controller, resources)
     except BaseException:
@@ -354,7 +351,7 @@ def _make_v2(group: Cgroup, top: str) -> None:
                     continue
 
 
-def _make_v1(group: Cgroup, controller: str) -> str:
+def make_v1(group: Cgroup, controller: str) -> str:
     """Join a v1 hierarchy: make the group's directory there; its path."""
     top = group.layout.v1.get(controller)
     if top is None:
@@ -381,7 +378,7 @@ def _mkdir(top: str, path: str) -> bool:
             made_parents = True
         except FileExistsError:
             # What a killed engine left behind; with processes in it, it is somebody's.
-            for inner in reversed(_tree(directory)):
+            for inner in reversed(tree(directory)):
                 try:
                     os.rmdir(inner)
                 except FileNotFoundError:
@@ -417,6 +414,6 @@ def _filter_devices(group: Cgroup, rules: tuple[devices.DeviceRule, ...]) -> Non
         ) from problem
     if problem is not None:
         group.layout.bpf_devices = False
-    directory = _make_v1(group, "devices")
+    directory = make_v1(group, "devices")
     for name, line in devices.v1_writes(policy):
         files.write(directory, name, line)

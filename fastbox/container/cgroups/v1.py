@@ -7,8 +7,8 @@ import os
 import time
 
 from ...errors import Unsupported
-from . import files
-from .resources import MAX_SHARES, MIN_SHARES, PERIOD, Resources
+from . import blkio, files
+from .resources import MAX_SHARES, MIN_SHARES, Resources
 
 
 def apply(directory: str, controller: str, r: Resources) -> None:
@@ -23,8 +23,9 @@ def apply(directory: str, controller: str, r: Resources) -> None:
         if r.cpu_shares:
             shares = min(max(r.cpu_shares, MIN_SHARES), MAX_SHARES)
             files.write(directory, "cpu.shares", str(shares))
-        if r.nano_cpus:
-            files.write(directory, "cpu.cfs_period_us", str(PERIOD))
+        if r.period:
+            files.write(directory, "cpu.cfs_period_us", str(r.period))
+        if r.quota:
             files.write(directory, "cpu.cfs_quota_us", str(r.quota))
     elif controller == "cpuset":
         if r.cpuset_cpus:
@@ -33,6 +34,8 @@ def apply(directory: str, controller: str, r: Resources) -> None:
             files.write(directory, "cpuset.mems", r.cpuset_mems)
     elif controller == "pids":
         files.write(directory, "pids.max", "max" if r.pids_limit < 0 else str(r.pids_limit))
+    elif controller == "blkio":
+        blkio.apply_v1(directory, r.blkio_weight, r.block_limits)
 
 
 def _apply_memory(directory: str, r: Resources) -> None:
@@ -55,6 +58,10 @@ def _apply_memory(directory: str, r: Resources) -> None:
                 raise _memory_failure(directory, r, again) from again
     if r.memory_reservation:
         files.write(directory, "memory.soft_limit_in_bytes", str(r.memory_reservation))
+    if r.memory_swappiness is not None:
+        files.write(directory, "memory.swappiness", str(r.memory_swappiness))
+    if r.oom_kill_disable:
+        files.write(directory, "memory.oom_control", "1")
 
 
 def _write_memory(directory: str, steps: list[tuple[str, int]], r: Resources) -> None:

@@ -9,7 +9,7 @@ import time
 
 from ...errors import Unsupported
 from .. import devices
-from . import files
+from . import blkio, files
 from .resources import PERIOD, Resources
 
 
@@ -20,7 +20,7 @@ def apply(directory: str, controller: str, r: Resources) -> None:
         FileNotFoundError: the controller is not enabled for the group.
         FastboxError: see ``files.write``.
     """
-    for name, value, optional in _settings(controller, r):
+    for name, value, optional in _settings(directory, controller, r):
         try:
             files.write_raw(directory, name, value)
         except FileNotFoundError:
@@ -30,7 +30,7 @@ def apply(directory: str, controller: str, r: Resources) -> None:
             raise files.failure(f"setting {name} of cgroup {directory} to {value!r}", e) from e
 
 
-def _settings(controller: str, r: Resources) -> list[tuple[str, str, bool]]:
+def _settings(directory: str, controller: str, r: Resources) -> list[tuple[str, str, bool]]:
     """(file, value, whether it may be missing)"""
     out = []
     if controller == "memory":
@@ -45,8 +45,9 @@ def _settings(controller: str, r: Resources) -> list[tuple[str, str, bool]]:
     elif controller == "cpu":
         if r.cpu_shares:
             out.append(("cpu.weight", str(r.weight), False))
-        if r.nano_cpus:
-            out.append(("cpu.max", f"{r.quota} {PERIOD}", False))
+        if r.quota or r.period:
+            quota = str(r.quota) if r.quota > 0 else "max"
+            out.append(("cpu.max", f"{quota} {r.period or PERIOD}", False))
     elif controller == "cpuset":
         if r.cpuset_cpus:
             out.append(("cpuset.cpus", r.cpuset_cpus, False))
@@ -54,6 +55,8 @@ def _settings(controller: str, r: Resources) -> list[tuple[str, str, bool]]:
             out.append(("cpuset.mems", r.cpuset_mems, False))
     elif controller == "pids":
         out.append(("pids.max", "max" if r.pids_limit < 0 else str(r.pids_limit), False))
+    elif controller == "blkio":
+        out += blkio.settings_v2(directory, r.blkio_weight, r.block_limits)
     return out
 
 
