@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import FastboxError, InvalidArgument, NotFound
+from .supervised import SupervisorVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs):
+class Engine(ChangingVerbs, SupervisorVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -82,7 +83,8 @@ class Engine(ChangingVerbs):
     def _lifecycle(self) -> Lifecycle:
         from .container.lifecycle import Lifecycle
 
-        return Lifecycle(self._containers, self._volumes, self.root, f"{self.root}/layers")
+        store, layers = self._containers, f"{self.root}/layers"
+        return Lifecycle(store, self._volumes, self.root, layers, self._supervise)
 
     @cached_property
     def cgroup_parent(self) -> str:
@@ -171,7 +173,7 @@ class Engine(ChangingVerbs):
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
         return [
-            (box.id, box.name, box.state.status.is_up)
+            (box.id, box.name, box.state.status.is_active)
             for box in self._all_containers()
             if box.record.image_id == image_id
         ]
@@ -398,6 +400,7 @@ class Engine(ChangingVerbs):
             boxes.append(box)
         if unfinished:
             store.sweep()
+        self._see_to_supervision(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
 
@@ -444,24 +447,25 @@ class Engine(ChangingVerbs):
         if box.record.config.log_driver == "none":
             raise Unsupported("configured logging driver does not support reading")
 
-        def is_running() -> bool:
-            try:
-                return self._containers.state(box.record).status.is_up
-            except NotFound:
-                return False
-
         return read_logs(
-            box.log_path, follow=follow, tail=tail, since=since, until=until, is_running=is_running
+            box.log_path,
+            follow=follow,
+            tail=tail,
+            since=since,
+            until=until,
+            is_running=self._going_on(box.record),
         )
 
     def top(
         self, container: str, ps_args: list[str] | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """(titles, rows) of the host's ``ps`` for the container's processes."""
+        from .container.restarts import check_not_restarting
         from .container.top import top
         from .errors import NotRunning
 
         box = self.container(container)
+        check_not_restarting(box)
         if not box.state.status.is_up:
             raise NotRunning(f"container {box.id} is not running")
         return top(self._lifecycle.pids(box.record), ps_args)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ..oci.image import Healthcheck
+
 
 class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One ``-v``/``--mount``/``--tmpfs``.
@@ -77,6 +79,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         pids_limit: 0 = unset, -1 = unlimited.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
         network: ``"none"`` or ``"host"``.
+        healthcheck: laid over the image's, field by field: what is 0 or None there is kept, test
+            ``["NONE"]`` switches it off.
         log_driver: ``"cri"`` or ``"none"``.
         log_max_size: bytes per log file, -1 unlimited; log_max_file: how many files are kept.
     """
@@ -122,6 +126,7 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     sysctls: dict[str, str] = {}
     network: str = "none"
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    healthcheck: Healthcheck | None = None
     log_driver: str = "cri"
     log_max_size: int = 20 * 1024 * 1024
     log_max_file: int = 5
