@@ -70,7 +70,7 @@ def check_asked(check: Healthcheck) -> None:
 def command(record: ContainerRecord) -> list[str]:
     """The probe's argv; empty if the container is not probed."""
     test = record.healthcheck.test if record.healthcheck is not None else None
-    if not test or len(test) < 2:
+    if not test or len(test) < 2 or not test[1]:
         return []
     if test[0] == "CMD":
         return test[1:]
