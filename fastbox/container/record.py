@@ -54,7 +54,7 @@ class Probe(msgspec.Struct, kw_only=True, omit_defaults=True):
     output: str = ""
 
 
-class Health(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Health(msgspec.Struct, kw_only=True):
     """What a health check found in a run of its container (``health.json``).
 
     Attributes:
@@ -100,7 +100,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         shell: the image's SHELL, for a health check's command line.
     """
 
-    version: int = VERSION
+    version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
     id: str
     name: str
     created: str
