@@ -86,6 +86,7 @@ class Ownership:
         if self.made:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.made)
+        os.ftruncate(self.fd, 0)
         os.close(self.fd)
 
 
