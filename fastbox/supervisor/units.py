@@ -25,7 +25,7 @@ Documentation=man:systemd.service(5)
 After=network-online.target local-fs.target
 Wants=network-online.target
 Requires={SOCKET}
-RequiresMountsFor={_word(root)}
+RequiresMountsFor={_quoted(root)}
 StartLimitIntervalSec=60
 StartLimitBurst=10
 
@@ -56,7 +56,7 @@ Description=fastbox supervisor socket
 Documentation=man:systemd.socket(5)
 
 [Socket]
-ListenStream={_word(supervision.socket_path(runtime))}
+ListenStream={supervision.socket_path(runtime).replace("%", "%%")}
 SocketMode=0600
 DirectoryMode=0700
 RemoveOnStop=yes
@@ -143,10 +143,11 @@ def _systemctl(*words: str) -> None:
 
 
 def _line(words: list[str]) -> str:
-    return " ".join(map(_word, words))
+    """A command line, in which no word is taken for a variable."""
+    return " ".join(_quoted(word.replace("$", "$$")) for word in words)
 
 
-def _word(text: str) -> str:
-    """A word of a unit file: specifiers and variables are none, blanks and quotes are its own."""
-    text = text.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+def _quoted(text: str) -> str:
+    """A word of a unit file: specifiers are none, blanks and quotes are its own."""
+    text = text.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"')
     return f'"{text}"' if any(char.isspace() or char in "\"';" for char in text) else text
