@@ -141,6 +141,9 @@ class AsyncEngine:
     volumes = _coroutine(Engine.volumes)
     remove_volume = _coroutine(Engine.remove_volume)
     prune_volumes = _coroutine(Engine.prune_volumes)
+    start_supervisor = _coroutine(Engine.start_supervisor)
+    stop_supervisor = _coroutine(Engine.stop_supervisor)
+    supervisor_status = _coroutine(Engine.supervisor_status)
     info = _coroutine(Engine.info)
     version = _coroutine(Engine.version)
 

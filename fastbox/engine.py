@@ -16,6 +16,7 @@ from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .resource_verbs import ResourceVerbs
+from .supervised import SupervisorVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
+class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs, SupervisorVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -84,7 +85,8 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
     def _lifecycle(self) -> Lifecycle:
         from .container.lifecycle import Lifecycle
 
-        return Lifecycle(self._containers, self._volumes, self.root, f"{self.root}/layers")
+        store, layers = self._containers, f"{self.root}/layers"
+        return Lifecycle(store, self._volumes, self.root, layers, self._supervise)
 
     @cached_property
     def cgroup_parent(self) -> str:
@@ -173,7 +175,7 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
         return [
-            (box.id, box.name, box.state.status.is_up)
+            (box.id, box.name, box.state.status.is_active)
             for box in self._all_containers()
             if box.record.image_id == image_id
         ]
@@ -377,6 +379,7 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
             boxes.append(box)
         if unfinished:
             store.sweep()
+        self._see_to_supervision(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
 
@@ -424,12 +427,7 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
         if driver not in ("cri", "journald"):
             raise Unsupported("configured logging driver does not support reading")
 
-        def is_running() -> bool:
-            try:
-                return self._containers.state(box.record).status.is_up
-            except NotFound:
-                return False
-
+        is_running = self._going_on(box.record)
         options: dict[str, Any] = {"follow": follow, "tail": tail, "since": since, "until": until}
         if driver == "journald":
             from .container import journald
@@ -441,10 +439,12 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs):
         self, container: str, ps_args: list[str] | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """(titles, rows) of the host's ``ps`` for the container's processes."""
+        from .container.restarts import check_not_restarting
         from .container.top import top
         from .errors import NotRunning
 
         box = self.container(container)
+        check_not_restarting(box)
         if not box.state.status.is_up:
             raise NotRunning(f"container {box.id} is not running")
         return top(self._lifecycle.pids(box.record), ps_args)

@@ -189,6 +189,9 @@ def runtime_of(root: str) -> str:
 
 def remove_containers(root: str, runtime_dir: str) -> None:
     """Remove, as a user would, what the test made; what remains then is a leak."""
+    from fastbox import supervision
+
+    supervision.stop(runtime_dir)  # and what follows does not bring it back
     directory = os.path.join(root, "containers")
     if not os.path.isdir(directory) or not os.listdir(directory):
         return

@@ -50,6 +50,7 @@ class Entry:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "supervisor": "Manage the supervisor (restart policies, health checks)",
     "system": "Manage fastbox",
     "volume": "Manage volumes",
 }
@@ -128,6 +129,12 @@ ENTRIES = (
     ),
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("supervisor_install", "Install the systemd units", "supervisor install"),
+    Entry("supervisor_run", "Be the supervisor", "supervisor run", hidden=True),
+    Entry("supervisor_start", "Start the supervisor", "supervisor start"),
+    Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
+    Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
+    Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(
         "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"

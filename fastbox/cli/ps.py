@@ -98,7 +98,7 @@ def row(box: Container, *, trunc: bool = True) -> dict[str, Callable[..., Any]]:
     return {
         "Command": lambda: gotext.quote(_cut(command_line(box), 20, trunc)),
         "CreatedAt": lambda: human.local_time(record.created),
-        "HealthStatus": lambda: "",
+        "HealthStatus": lambda: box.state.health.status if box.state.health else "",
         "ID": lambda: box.short_id if trunc else box.id,
         "Image": lambda: image_name(box, trunc),
         "_Label": lambda name: record.labels.get(name, ""),
@@ -157,7 +157,7 @@ def status_text(box: Container) -> str:
     """``Up 3 seconds``, ``Exited (0) 5 minutes ago`` …"""
     state = box.state
     if state.status is Status.RUNNING:
-        return f"Up {human.since(state.started_at)}"
+        return f"Up {human.since(state.started_at)}{_health_text(box)}"
     if state.status is Status.PAUSED:
         return f"Up {human.since(state.started_at)} (Paused)"
     if state.status is Status.RESTARTING:
@@ -171,6 +171,13 @@ def status_text(box: Container) -> str:
     if not state.finished_at:
         return ""
     return f"Exited ({state.exit_code}) {human.ago(state.finished_at)}"
+
+
+def _health_text(box: Container) -> str:
+    if box.state.health is None:
+        return ""
+    status = box.state.health.status
+    return " (health: starting)" if status == "starting" else f" ({status})"
 
 
 COMMAND = FlagCommand(

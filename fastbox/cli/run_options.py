@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..container.config import ContainerConfig, Mount
 from ..errors import InvalidArgument, Unsupported
-from . import parse_env, parse_limits, parse_mount, parse_policy, streams
+from . import parse_env, parse_health, parse_limits, parse_mount, parse_policy, streams
 from .errors import CliError
 from .flags import Checked, Flag, Integer, Mapping, Switch, Text, Texts, Values
 from .human import parse_size
@@ -71,6 +71,7 @@ FLAGS = (
     Flag("-e --env", Texts(parse_env.variable), "Set environment variables"),
     Flag("--env-file", Texts(), "Read in a file of environment variables"),
     Flag("--group-add", Texts(), "Add additional groups to join"),
+    *parse_health.FLAGS,
     Flag("--help", Switch(), "Print usage"),
     Flag("-h --hostname", Text(), "Container host name"),
     Flag(
@@ -288,6 +289,7 @@ def _policies(config: ContainerConfig, values: Values) -> None:
     config.no_new_privileges = security.no_new_privileges
     config.seccomp = security.seccomp
     config.restart = parse_policy.restart(values.restart)
+    config.healthcheck = parse_health.check(values)
     logging = parse_policy.Logging(values.log_driver or "", values.log_opt or {})
     config.log_driver = logging.driver
     config.log_options = logging.options

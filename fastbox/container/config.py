@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ..oci.image import Healthcheck
+
 
 class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One ``-v``/``--mount``/``--tmpfs``.
@@ -92,6 +94,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         blkio_weight: 10 to 1000, 0 = unset; for disks whose scheduler is bfq.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
         network: ``"none"`` or ``"host"``.
+        healthcheck: laid over the image's, field by field: what is 0 or None there is kept, test
+            ``["NONE"]`` switches it off.
         log_driver: ``"cri"``, ``"none"``, ``"journald"`` or ``"syslog"``; log_options: see
             ``logging.OPTIONS``.
         log_max_size: bytes per log file, -1 unlimited; log_max_file: how many files are kept.
@@ -150,6 +154,7 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     sysctls: dict[str, str] = {}
     network: str = "none"
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    healthcheck: Healthcheck | None = None
     log_driver: str = "cri"
     log_options: dict[str, str] = {}
     log_max_size: int = 20 * 1024 * 1024

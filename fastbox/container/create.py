@@ -15,7 +15,7 @@ from .. import atomic
 from .._core import launch as core
 from ..errors import InvalidArgument
 from ..locks import lock
-from . import cgroups, etc_files, init_layer, mounts, names, process, spec
+from . import cgroups, etc_files, health, init_layer, mounts, names, process, spec
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
@@ -108,6 +108,8 @@ def _check(config: ContainerConfig) -> None:
 def _check_record(record: ContainerRecord) -> None:
     spec.check_supported(record)
     process.signal_number(record.stop_signal)
+    if record.healthcheck is not None:
+        health.check_asked(record.healthcheck)
     cgroups.validate(cgroups.Resources.from_config(record.config), cgroups.detect())
 
 

@@ -87,12 +87,14 @@ def select(
     """
     filters = filters or {}
     if not filters:
-        return containers if all else [box for box in containers if box.state.status.is_up]
+        return containers if all else [box for box in containers if box.state.status.is_active]
     check(filters)
     chosen = _between(containers, filters)
     tests = _tests(filters, image_of)
     everything = all or not filters.keys().isdisjoint(("status", "before", "since"))
-    return [box for box in chosen if (everything or box.state.status.is_up) and _passes(box, tests)]
+    return [
+        box for box in chosen if (everything or box.state.status.is_active) and _passes(box, tests)
+    ]
 
 
 def _passes(box: Container, tests: Iterable[Callable[[Container], bool]]) -> bool:
@@ -136,7 +138,9 @@ def _tests(
             box.state.status is Status.EXITED
             and box.state.exit_code in [int(value) for value in values]
         ),
-        "health": lambda box, values: "none" in values,
+        "health": lambda box, values: (
+            (box.state.health.status if box.state.health else "none") in values
+        ),
         "is-task": lambda box, values: values[0] in ("false", "0"),
         "isolation": lambda box, values: "default" in values or "" in values,
         "label": lambda box, values: all(has_label(box.record.labels, value) for value in values),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .spec import MASKED, READ_ONLY
 
 if TYPE_CHECKING:
     from ..image.types import Volume
     from .config import ContainerConfig, DeviceLimit, Mount
-    from .record import Container, MountPoint
+    from .record import Container, Health, MountPoint
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
@@ -52,7 +54,7 @@ def inspect(container: Container) -> dict[str, Any]:
 def _state(container: Container) -> dict[str, Any]:
     state = container.state
     status = state.status.value
-    return {
+    result: dict[str, Any] = {
         "Status": status,
         "Running": state.status.is_up or status == "restarting",
         "Paused": status == "paused",
@@ -64,6 +66,25 @@ def _state(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": state.started_at or ZERO_TIME,
         "FinishedAt": state.finished_at or ZERO_TIME,
+    }
+    if state.health is not None:
+        result["Health"] = _health(state.health)
+    return result
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": probe.start,
+                "End": probe.end,
+                "ExitCode": probe.exit_code,
+                "Output": probe.output,
+            }
+            for probe in health.log
+        ],
     }
 
 
@@ -282,6 +303,8 @@ def _config(container: Container) -> dict[str, Any]:
         "Labels": dict(sorted(record.labels.items())),
         "StopSignal": record.stop_signal,
     }
+    if record.healthcheck is not None:
+        result["Healthcheck"] = msgspec.to_builtins(record.healthcheck)
     if config.stop_timeout is not None:
         result["StopTimeout"] = config.stop_timeout
     return result

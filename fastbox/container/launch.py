@@ -239,21 +239,22 @@ def make_plan(
 
 def cleanup_command(root: str, runtime: str, container_id: str) -> list[str]:
     """What the monitor runs to remove a container that nobody waits for."""
+    return _own_command(root, runtime, "container", "cleanup", container_id)
+
+
+def end_command(root: str, runtime: str, record: ContainerRecord) -> list[str]:
+    """What the monitor runs when the container has ended: what removes it, or, where a restart
+    policy may start it again and no supervisor is there, what starts one."""
+    if record.config.restart.name != "no":
+        return _own_command(root, runtime, "supervisor", "start", "--quiet")
+    return cleanup_command(root, runtime, record.id)
+
+
+def _own_command(root: str, runtime: str, *words: str) -> list[str]:
     if not sys.executable:
         return []
-    return [
-        sys.executable,
-        "-I",
-        "-m",
-        "fastbox",
-        "--root",
-        root,
-        "--runtime-dir",
-        runtime,
-        "container",
-        "cleanup",
-        container_id,
-    ]
+    options = ["--root", root, "--runtime-dir", runtime]
+    return [sys.executable, "-I", "-m", "fastbox", *options, *words]
 
 
 def start(
@@ -407,6 +408,8 @@ def _monitor_argv(
     flags += "o" if config.stdin_once else ""
     if config.auto_remove:
         flags += removal_flag(record, attached)
+    if config.restart.name != "no":
+        flags += "s"  # see end_command
     words = [
         "fastbox-monitor",
         "",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
+from .. import durable
 from ..errors import (
     Conflict,
     Detached,
@@ -23,8 +24,9 @@ from ..errors import (
     Unsupported,
 )
 from ..locks import lock
-from . import cgroups, launch, process, seccomp, spec
+from . import cgroups, launch, process, restarts, seccomp, spec
 from .cgroups import Cgroup
+from .flatten import Plan
 from .plan import Filter
 from .record import Container, ContainerRecord, Status
 from .store import LOST_EXIT_CODE, storing
@@ -59,15 +61,22 @@ class Lifecycle:
     Args:
         root: the store's root, for the clean-up command.
         layers_dir: where unpacked layers are.
+        supervise: told each container that was started, or changed, and wants the supervisor.
     """
 
     def __init__(
-        self, store: ContainerStore, volumes: VolumeStore, root: str, layers_dir: str
+        self,
+        store: ContainerStore,
+        volumes: VolumeStore,
+        root: str,
+        layers_dir: str,
+        supervise: Callable[[str], None] | None = None,
     ) -> None:
         self.store = store
         self.volumes = volumes
         self.root = root
         self.layers_dir = layers_dir
+        self.supervise = supervise
 
     # starting -----------------------------------------------------------------------------------
     def start(self, container_id: str) -> None:
@@ -80,7 +89,49 @@ class Lifecycle:
             record = self.store.load_record(container_id)
             if self._check_startable(record).is_up:
                 return
-            self._launch(record, directory, None)
+            self._start_by_hand(record, directory, None)
+        self._tell_supervisor(record)
+
+    def _start_by_hand(
+        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
+    ) -> launch.Started:
+        if record.config.restart.name != "no":
+            with storing(f"starting container {record.name}"):
+                restarts.begin(self.store, record.id)
+            if not record.config.auto_remove:
+                durable.later(
+                    self.store.directory(record.id),
+                    ["config.json", "container.json", "restarts.json"],
+                )
+        return self._launch(record, directory, streams)
+
+    def start_again(self, container_id: str, after_run: int) -> bool:
+        """Start what its restart policy is to start, once: only when run ``after_run`` was the
+        last, and nobody started, stopped or removed it since.
+
+        Returns:
+            Whether it was started.
+
+        Raises:
+            FastboxError: it could not be. BlockingIOError: somebody else has its lock.
+        """
+        try:
+            with lock(self.store.directory(container_id), blocking=False) as directory:
+                record = self.store.load_record(container_id)
+                state = self.store.state(record)
+                if state.status is not Status.RESTARTING:
+                    return False
+                if self.store.last_run(container_id) != after_run:
+                    return False
+                self._launch(record, directory, None)
+                return True
+        except (FileNotFoundError, NotFound):
+            return False
+
+    def _tell_supervisor(self, record: ContainerRecord) -> None:
+        """The caller does not hold the lock."""
+        if self.supervise is not None and restarts.wants_supervisor(record):
+            self.supervise(record.id)
 
     def _check_startable(self, record: ContainerRecord) -> Status:
         """Raises:
@@ -111,12 +162,13 @@ class Lifecycle:
                 tty, given = record.config.tty, streams
                 if not tty and streams.stdin is not None:
                     given = msgspec.structs.replace(streams, stdin=pumps.input(streams.stdin))
-                started = self._launch(record, directory, given)
+                started = self._start_by_hand(record, directory, given)
             pumps.handed_over()
             assert started.client is not None
             session = Session(started.client, tty=tty)
             stack.callback(session.close)
             try:
+                self._tell_supervisor(record)
                 relay = tty and record.config.interactive
                 status = session.serve(streams, relay_input=relay, cancel=cancel)
             except Detached:
@@ -213,7 +265,7 @@ class Lifecycle:
                 cgroup,
                 directory=directory,
                 run=self.store.last_run(record.id) + 1,
-                cleanup=launch.cleanup_command(self.root, self.store.runtime, record.id),
+                cleanup=launch.end_command(self.root, self.store.runtime, record),
                 streams=streams,
             )
         except BaseException as error:
@@ -245,12 +297,23 @@ class Lifecycle:
     def stop(self, container_id: str, timeout: int | None, signal: str | None) -> None:
         """Ask init to end, and kill it when it does not within the timeout (-1: wait for ever)."""
         container = self.store.load(container_id)
-        if not container.state.status.is_up:
-            return
         number = process.signal_number(signal or container.record.stop_signal)
+        if not container.state.status.is_up:
+            container = self._cancel_restart(container)
+            if not container.state.status.is_up:
+                return
         self.mark_stopped(container_id)
         self._end(container, timeout, number)
         self._wait_recorded(container.record, KILL_TIMEOUT)
+
+    def _cancel_restart(self, container: Container) -> Container:
+        """A container that is not up stays so: its policy does not start it again. Who was about to
+        had its lock; the container as it is then."""
+        if container.record.config.restart.name == "no":
+            return container
+        self.mark_stopped(container.id)
+        with self.store.locked(container.id):
+            return self.store.load(container.id)
 
     def _end(self, container: Container, timeout: int | None, number: int) -> None:
         state = container.state
@@ -274,7 +337,8 @@ class Lifecycle:
                     self._end(container, timeout, number)
                     self._wait_down(record)
                 launch.forget_volatile(container.directory)
-            self._launch(record, directory, None)
+            self._start_by_hand(record, directory, None)
+        self._tell_supervisor(record)
 
     @contextlib.contextmanager
     def _kept(self, record: ContainerRecord) -> Iterator[None]:
@@ -308,10 +372,8 @@ class Lifecycle:
     def mark_stopped(self, container_id: str) -> None:
         """Remember that the user stopped it (restart policies look for that)."""
         with contextlib.suppress(OSError):
-            fd = os.open(
-                f"{self.store.directory(container_id)}/stopped", os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            os.close(fd)
+            mark = restarts.stopped_mark(self.store, container_id)
+            os.close(os.open(mark, os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _kill_all(self, container: Container) -> None:
         state = container.state
@@ -328,20 +390,25 @@ class Lifecycle:
 
     def kill(self, container_id: str, signal: str) -> None:
         """Send a signal to init. A paused one goes on when it is asked to end; it gets any other
-        signal once it is unpaused.
+        signal once it is unpaused. Asked to end, it was stopped by hand: no policy starts it again.
 
         Raises:
             NotRunning
         """
         number = process.signal_number(signal)
         container = self.store.load(container_id)
+        if container.state.status is Status.RESTARTING:
+            container = self._cancel_restart(container)
+            if not container.state.status.is_up:
+                return
         state = container.state
         if not state.status.is_up:
             raise NotRunning(f"container {container.id} is not running")
-        if number == 9:
+        ends = number in (9, process.signal_number(container.record.stop_signal))
+        if ends:
             self.mark_stopped(container.id)
         process.send(state.pid, state.pid_starttime, number)
-        if number in (9, process.signal_number(container.record.stop_signal)):
+        if ends:
             self._resume(container)
         if number == 9:
             process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT)
@@ -373,7 +440,7 @@ class Lifecycle:
         try:
             with self.store.exit_code_kept(container_id) as exit_code:
                 with contextlib.suppress(NotFound):
-                    container = self.store.load(container_id)
+                    container = self._settled(container_id)
                     state = container.state
                     was_up = state.status.is_up
                     if was_up:
@@ -388,6 +455,16 @@ class Lifecycle:
                 return code
         except FileNotFoundError as error:
             raise NotFound(f"No such container: {container_id}") from error
+
+    def _settled(self, container_id: str) -> Container:
+        """The container, once it is not about to be started again."""
+        delay = 0.001
+        while True:
+            container = self.store.load(container_id)
+            if container.state.status is not Status.RESTARTING:
+                return container
+            time.sleep(delay)
+            delay = min(delay * 2, 0.05)
 
     def rename(self, container: str, name: str) -> None:
         """Give a container (its name or id) another name.
@@ -416,6 +493,8 @@ class Lifecycle:
                 update(
                     self.store, container, changes, self._cgroup(container.record) if up else None
                 )
+        if up and changes.restart is not None:
+            self._tell_supervisor(container.record)
 
     # pausing ------------------------------------------------------------------------------------
     def pause(self, container_id: str) -> None:
@@ -426,6 +505,7 @@ class Lifecycle:
         """
         with self.store.locked(container_id):
             container = self.store.load(container_id)
+            restarts.check_not_restarting(container)
             if not container.state.status.is_up:
                 raise NotRunning(f"container {container.id} is not running")
             if container.state.status is Status.PAUSED:
@@ -483,8 +563,9 @@ class Lifecycle:
         volumes = volumes or record.config.auto_remove
         for attempt in range(START_RACES):
             try:
-                if container.state.status.is_up and force:
+                if force:
                     self.mark_stopped(container.id)
+                if container.state.status.is_up and force:
                     self._kill_all(container)
                     self._wait_recorded(record, KILL_TIMEOUT)
                 self._remove_ended(record, volumes=volumes)
@@ -502,11 +583,11 @@ class Lifecycle:
     def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
         with self.store.locked(record.id):
             status = self.store.state(record).status
-            if status.is_up:
+            if status.is_active:
                 why = (
                     "paused and must be unpaused first"
                     if status is Status.PAUSED
-                    else "running: stop the container before removing or force remove"
+                    else f"{status.value}: stop the container before removing or force remove"
                 )
                 raise Conflict(f'cannot remove container "{record.name}": container is {why}')
             self._cgroup(record).remove()
@@ -583,11 +664,23 @@ class Lifecycle:
         """Run another process in a running container; see ``exec.run``."""
         from . import exec as execs
 
+        plan, cgroup = self.exec_parts(container, request)
+        with storing(f"exec in container {container.name}"):
+            return execs.run(container, request, cgroup, plan, streams)
+
+    def exec_parts(self, container: Container, request: ExecRequest) -> tuple[Plan, Cgroup]:
+        """What ``exec.run`` needs.
+
+        Raises:
+            NotRunning, Conflict, InvalidArgument
+        """
+        from . import exec as execs
+
+        restarts.check_not_restarting(container)
         execs.check(container, request)
         with self._using_config(container.record) as config:
             plan = execs.make_plan(container, request, config, self.seccomp_of(config))
-        with storing(f"exec in container {container.name}"):
-            return execs.run(container, request, self._cgroup(container.record), plan, streams)
+        return plan, self._cgroup(container.record)
 
     def stats(self, container: Container) -> Stats:
         """What it uses; see ``stats.sample``."""

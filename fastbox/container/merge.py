@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InvalidArgument
+from . import health
 from .config import ContainerConfig
 from .record import ContainerRecord
 
@@ -55,6 +56,8 @@ def merge(
         image_cmd=image_config.get("Cmd"),
         image_entrypoint=image_config.get("Entrypoint"),
         stop_signal=config.stop_signal or image_config.get("StopSignal") or "SIGTERM",
+        healthcheck=health.merge(config.healthcheck, image_config.get("Healthcheck")),
+        shell=list(image_config.get("Shell") or []),
     )
 
 

@@ -37,7 +37,7 @@ def prune(
     removed: list[str] = []
     freed = 0
     for box in containers:
-        if box.state.status.is_up or _is_starting(box):
+        if box.state.status.is_active or _is_starting(box):
             continue
         created = times.rfc3339(box.record.created)
         if limit is not None and (created is None or created > limit):

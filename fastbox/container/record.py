@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from ..oci.image import Healthcheck
 from .config import ContainerConfig
 
 VERSION = 1
@@ -31,6 +32,42 @@ class Status(str, enum.Enum):
     def is_up(self) -> bool:
         """Whether an init process exists."""
         return self in (Status.RUNNING, Status.PAUSED)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is up, or about to be started again: Docker's *running*."""
+        return self.is_up or self is Status.RESTARTING
+
+
+class Probe(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One run of a health check.
+
+    Attributes:
+        start, end: RFC 3339 with nanoseconds.
+        exit_code: 0: healthy, -1: it could not be run, or took too long.
+        output: its beginning, see ``health.MAX_OUTPUT``.
+    """
+
+    start: str
+    end: str
+    exit_code: int
+    output: str = ""
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """What a health check found in a run of its container (``health.json``).
+
+    Attributes:
+        status: ``"starting"``, ``"healthy"`` or ``"unhealthy"``.
+        failing_streak: how many of the last probes failed.
+        log: the last probes, oldest first.
+    """
+
+    version: int = 1
+    run: int = 0
+    status: str = "starting"
+    failing_streak: int = 0
+    log: list[Probe] = []
 
 
 class MountPoint(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,10 +95,12 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         creator: pid and start time of the process that was to start it at once (``run``), or None.
         path, args: the process as started (entrypoint + command merged).
         image_labels_merged: labels of image and user together (``inspect`` Config.Labels).
-        env, workdir, user, exposed_ports, volumes, stop_signal: merged from image and config.
+        env, workdir, user, exposed_ports, volumes, stop_signal, healthcheck: merged from image and
+            config.
+        shell: the image's SHELL, for a health check's command line.
     """
 
-    version: int = VERSION
+    version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
     id: str
     name: str
     created: str
@@ -85,6 +124,8 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     mounts: list[MountPoint] = []
     cgroup_path: str = ""
     creator: tuple[int, int] | None = None
+    healthcheck: Healthcheck | None = None
+    shell: list[str] = []
 
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -95,6 +136,8 @@ class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
         exit_code: of the last run; 128+n when killed by signal n.
         started_at, finished_at: RFC 3339 with nanoseconds, ``""`` if never.
         run: how many times it was started.
+        restart_count: how often its restart policy started it since the last start by hand.
+        health: what its health check found; None without one.
     """
 
     status: Status = Status.CREATED
@@ -108,6 +151,7 @@ class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
     finished_at: str = ""
     run: int = 0
     restart_count: int = 0
+    health: Health | None = None
 
 
 class Container(msgspec.Struct, kw_only=True):

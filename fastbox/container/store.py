@@ -21,7 +21,7 @@ from .. import atomic
 from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from . import names, process
-from .record import Container, ContainerRecord, ContainerState, Status
+from .record import VERSION, Container, ContainerRecord, ContainerState, Status
 
 LOST_EXIT_CODE = 255
 MAX_RECORD = 16 << 20  # bytes of a container.json: the kernel takes 6 MiB of arguments at most
@@ -37,6 +37,7 @@ class _StateFile(msgspec.Struct):
     monitor_starttime: int
     started_at: str
     boot_id: str = ""
+    version: int = 1
 
 
 class _ExitFile(msgspec.Struct):
@@ -48,6 +49,7 @@ class _ExitFile(msgspec.Struct):
     oom_killed: bool
     finished_at: str
     error: str = ""
+    version: int = 1
 
 
 class _Failure(msgspec.Struct, omit_defaults=True):
@@ -57,9 +59,21 @@ class _Failure(msgspec.Struct, omit_defaults=True):
     error: str
 
 
+class _Versioned(msgspec.Struct):
+    version: int = 1
+
+
 _record_decoder: msgspec.json.Decoder[ContainerRecord] = msgspec.json.Decoder(ContainerRecord)
 _state_decoder: msgspec.json.Decoder[_StateFile] = msgspec.json.Decoder(_StateFile)
 _exit_decoder: msgspec.json.Decoder[_ExitFile] = msgspec.json.Decoder(_ExitFile)
+
+
+def _version_of(data: bytes) -> int:
+    """Of a file that cannot be read otherwise."""
+    try:
+        return msgspec.json.decode(data, type=_Versioned).version
+    except msgspec.DecodeError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -76,7 +90,26 @@ def storing(action: str) -> Iterator[None]:
         raise StoreError(message, hint="free some space" if full else None) from error
 
 
-def _read(path: str, limit: int = MAX_RECORD) -> bytes | None:
+def check_version(found: int, known: int, path: str) -> None:
+    """Older state is read (what it lacks has defaults), newer state is left to newer versions.
+
+    Raises:
+        StoreError
+    """
+    if found > known:
+        raise StoreError(
+            f"reading {path} failed: it is of version {found}, and this fastbox knows versions up "
+            f"to {known}",
+            hint="a newer fastbox wrote it; use that one",
+        )
+
+
+def read_file(path: str, limit: int = MAX_RECORD) -> bytes | None:
+    """A file's content; None if there is no such file.
+
+    Raises:
+        OSError: it could not be read, or is a link.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
@@ -282,16 +315,19 @@ class ContainerStore:
     def load_record(self, container_id: str) -> ContainerRecord:
         """The fixed part; see ``load``."""
         path = f"{self.directory(container_id)}/container.json"
-        data = _read(path)
+        data = read_file(path)
         if data is None:
             raise NotFound(f"No such container: {container_id}")
         try:
-            return _record_decoder.decode(data)
+            record = _record_decoder.decode(data)
         except msgspec.DecodeError as error:
+            check_version(_version_of(data), VERSION, path)
             raise StoreError(
                 f"reading {path} failed: {error}",
                 hint="`fastbox rm -f` removes a damaged container",
             ) from error
+        check_version(record.version, VERSION, path)
+        return record
 
     def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
         """Write container.json; its presence makes the container exist."""
@@ -302,7 +338,32 @@ class ContainerStore:
 
     # state --------------------------------------------------------------------------------------
     def state(self, record: ContainerRecord) -> ContainerState:
-        """What the container is doing, from state.json, exit and /proc."""
+        """What the container is doing, from state.json, exit, restarts.json and /proc.
+
+        Raises:
+            StoreError: a newer fastbox wrote one of these files.
+        """
+        state = self._state(record)
+        if record.config.restart.name != "no":
+            self._add_restarts(record, state)
+        if record.healthcheck is not None:
+            from . import health
+
+            health.add(self, record, state)
+        return state
+
+    def _add_restarts(self, record: ContainerRecord, state: ContainerState) -> None:
+        from . import restarts
+
+        found = restarts.load(self, record.id)
+        if found is not None:
+            state.restart_count = found.count
+        if state.status.is_up or restarts.is_stopped(self, record.id):
+            return
+        if found is not None and found.pending and found.run == state.run:
+            state.status = Status.RESTARTING
+
+    def _state(self, record: ContainerRecord) -> ContainerState:
         running = self._state_file(record.id)
         ended = self._exit_file(record.id)
         if running is not None and (ended is None or ended.run < running.run):
@@ -324,6 +385,21 @@ class ContainerStore:
             finished_at=ended.finished_at,
             run=ended.run,
         )
+
+    def is_going_on(self, record: ContainerRecord, expected: bool) -> bool:
+        """Whether a container that was found not to be up is being started, by a command or, if it
+        is ``expected`` that somebody acts on it, by its policy."""
+        from . import restarts
+
+        if expected and restarts.is_unsettled(self, record):
+            return True
+        try:
+            with lock(self.directory(record.id), shared=True, blocking=False):
+                return self.state(record).status.is_active
+        except BlockingIOError:
+            return True  # restart, or start, holds it; so does rm, after which it is gone
+        except FileNotFoundError:
+            return False
 
     def _up(self, record: ContainerRecord, running: _StateFile) -> ContainerState:
         return ContainerState(
@@ -363,7 +439,7 @@ class ContainerStore:
         )
 
     def _never_ended(self, container_id: str) -> ContainerState:
-        data = _read(f"{self.directory(container_id)}/failure.json")
+        data = read_file(f"{self.directory(container_id)}/failure.json")
         if data is None:
             return ContainerState()
         try:
@@ -373,21 +449,28 @@ class ContainerStore:
         return ContainerState(exit_code=failure.exit_code, error=failure.error)
 
     def _state_file(self, container_id: str) -> _StateFile | None:
-        data = _read(f"{self.runtime_directory(container_id)}/state.json")
+        data = read_file(f"{self.runtime_directory(container_id)}/state.json")
         try:
             running = _state_decoder.decode(data) if data else None
         except msgspec.DecodeError:
             return None
-        if running is not None and running.boot_id and running.boot_id != process.boot_id():
+        if running is None:
+            return None
+        check_version(running.version, 1, f"{self.runtime_directory(container_id)}/state.json")
+        if running.boot_id and running.boot_id != process.boot_id():
             running.pid = running.monitor_pid = 0
         return running
 
     def _exit_file(self, container_id: str) -> _ExitFile | None:
-        data = _read(f"{self.directory(container_id)}/exit")
+        path = f"{self.directory(container_id)}/exit"
+        data = read_file(path)
         try:
-            return _exit_decoder.decode(data) if data else None
+            ended = _exit_decoder.decode(data) if data else None
         except msgspec.DecodeError:
             return None
+        if ended is not None:
+            check_version(ended.version, 1, path)
+        return ended
 
     @contextlib.contextmanager
     def exit_code_kept(self, container_id: str) -> Iterator[Callable[[], int | None]]:
@@ -426,6 +509,11 @@ class ContainerStore:
         """Number of the last start, 0 if there was none."""
         running, ended = self._state_file(container_id), self._exit_file(container_id)
         return max(running.run if running else 0, ended.run if ended else 0)
+
+    def ran_since_boot(self, container_id: str) -> bool:
+        """Whether the last run was in this life of the machine."""
+        running = self._state_file(container_id)
+        return running is not None and running.pid > 0
 
     def monitor(self, container_id: str) -> tuple[int, int]:
         """(pid, start time) of the monitor of the current or last run; zeros if unknown."""

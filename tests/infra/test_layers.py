@@ -28,9 +28,12 @@ MAY_IMPORT = {
     "attaching": LOWER | {"container"},
     "files": LOWER | {"container"},
     "resource_verbs": LOWER | {"container"},
+    "supervision": LOWER | {"container"},
+    "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
-    | {"attaching", "files", "resource_verbs"},
+    | {"attaching", "files", "resource_verbs", "supervised"},
+    "supervisor": LOWER | {"engine", "container", "image", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {
@@ -39,7 +42,13 @@ HEAVY = {
     "pathlib", "dataclasses", "shutil", "typing_extensions", "logging", "uuid", "socketserver",
 }  # fmt: skip
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
-USED_THERE = {"fastbox.aio": {"asyncio", "concurrent.futures"}}
+USED_THERE = {
+    "fastbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
+    "fastbox.supervisor.watch": {"asyncio"},
+    "fastbox.supervisor.checks": {"asyncio"},
+    "fastbox.supervisor.probe": {"asyncio"},
+}
 OCI_IO = {"io", "socket", "subprocess", "urllib3", "shutil", "tempfile"}
 
 

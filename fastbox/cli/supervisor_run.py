@@ -1,0 +1,22 @@
+"""``fastbox supervisor run``: what ``supervisor start`` and the systemd unit execute."""
+
+from __future__ import annotations
+
+from .command import App, FlagCommand
+from .flags import Flag, Switch, Values
+
+
+def run(app: App, values: Values, words: list[str]) -> int:
+    """Be the supervisor until told to end."""
+    from ..supervisor import process
+
+    return process.run(app.engine, detached=values.detach)
+
+
+COMMAND = FlagCommand(
+    "supervisor_run",
+    run,
+    "",
+    (Flag("-d --detach", Switch(), "Go on in the background"),),
+    most=0,
+)

@@ -1,0 +1,183 @@
+"""One probe of a health check: a command in the container that the event loop waits for, without a
+thread, for at most so long, and with at most so much output kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import msgspec
+
+from .._core import launch as core
+from ..container import launch, process
+from ..container.exec import _ERROR, ExecRequest, _procs
+from ..container.health import MAX_OUTPUT
+from ..container.lifecycle import Lifecycle
+from ..container.record import Container
+from ..errors import FastboxError, NotRunning
+
+DRAIN = 1 << 20  # bytes thrown away at once, after MAX_OUTPUT …
+DRAIN_PAUSE = 0.002  # … and the seconds until the next: a probe that floods us costs little
+DYING = 2.0  # seconds that a killed probe has
+_NONBLOCK = 2  # SPLICE_F_NONBLOCK
+
+
+class Spawned(msgspec.Struct):
+    """A probe under way: the helper that waits for the command, and descriptors to read from."""
+
+    pid: int
+    pidfd: int
+    output: int
+    errors: int
+
+
+def spawn(lifecycle: Lifecycle, box: Container, argv: list[str]) -> Spawned:
+    """Start a probe; as ``container.exec.run`` does, but who waits for it is the event loop.
+
+    Raises:
+        FastboxError, OSError
+    """
+    plan, cgroup = lifecycle.exec_parts(box, ExecRequest(args=argv))
+    init = process.open_pidfd(box.state.pid, box.state.pid_starttime)
+    if init is None:
+        raise NotRunning(f"container {box.id} is not running")
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as kept:
+        ours.callback(os.close, init)
+        plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
+        ours.callback(os.close, plan_fd)
+        os.write(plan_fd, plan.data)
+        cgroup_fd = -1
+        if cgroup.v2_dir is not None:
+            cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            ours.callback(os.close, cgroup_fd)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        ours.callback(os.close, null)
+        output, output_write = os.pipe2(os.O_CLOEXEC)
+        kept.callback(os.close, output)
+        ours.callback(os.close, output_write)
+        errors, errors_write = os.pipe2(os.O_CLOEXEC)
+        kept.callback(os.close, errors)
+        ours.callback(os.close, errors_write)
+        for fd in (output, errors):
+            os.set_blocking(fd, False)
+        fds = [null, output_write, output_write, plan_fd, errors_write, init, cgroup_fd]
+        pid = core.spawn_helper(launch.sealed_helper(), [b"fastbox-enter", *_procs(cgroup)], fds)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            core.wait_helper(pid)
+            raise
+        kept.pop_all()
+        return Spawned(pid, pidfd, output, errors)
+
+
+class Probing:
+    """Waits for a spawned probe; owns its descriptors."""
+
+    def __init__(self, lifecycle: Lifecycle, box: Container, spawned: Spawned) -> None:
+        self.lifecycle, self.box, self.spawned = lifecycle, box, spawned
+        self.loop = asyncio.get_running_loop()
+        self.text = bytearray()
+        self.cut = False
+        self.ended = asyncio.Event()
+        self.null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self.drainer: asyncio.TimerHandle | None = None
+        self.loop.add_reader(spawned.pidfd, self.ended.set)
+        self.loop.add_reader(spawned.output, self._read)
+
+    async def wait(self, timeout: float) -> int | None:
+        """Its exit status; None when the time was over, and it was killed.
+
+        Raises:
+            FastboxError: it could not be started.
+        """
+        try:
+            try:
+                await asyncio.wait_for(self.ended.wait(), timeout)
+            except asyncio.TimeoutError:
+                await self._kill()
+                return None
+            status = core.wait_helper(self.spawned.pid)
+            self.spawned.pid = 0
+            self._read()  # what is in the pipe; who still holds it open is not waited for
+            self._check_errors()
+            return status
+        finally:
+            self.close()
+
+    @property
+    def output(self) -> str:
+        """What it wrote, at most MAX_OUTPUT bytes, with ``...`` where something is missing."""
+        return self.text.decode(errors="replace") + ("..." if self.cut else "")
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self.spawned.output, MAX_OUTPUT + 1)
+        except BlockingIOError:
+            return
+        room = MAX_OUTPUT - len(self.text)
+        self.text += data[:room]
+        if not data or len(data) > room:
+            self.loop.remove_reader(self.spawned.output)
+            self.cut = len(data) > room
+            if data:
+                self._drain()
+
+    def _drain(self) -> None:
+        try:
+            if os.splice(self.spawned.output, self.null, DRAIN, flags=_NONBLOCK) == 0:
+                return
+        except BlockingIOError:
+            pass
+        self.drainer = self.loop.call_later(DRAIN_PAUSE, self._drain)
+
+    def _check_errors(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            record = os.read(self.spawned.errors, _ERROR.size)
+            if len(record) == _ERROR.size:
+                step = core.StepError(*_ERROR.unpack(record))
+                raise FastboxError(f"OCI runtime exec failed: {os.strerror(step.errno).lower()}")
+
+    async def _kill(self) -> None:
+        """Kill the command, and what it started unless that has left its session."""
+        await self.loop.run_in_executor(None, self._kill_session)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), DYING)
+
+    def _kill_session(self) -> None:
+        with contextlib.suppress(OSError, FastboxError):
+            path = f"/proc/{self.spawned.pid}/task/{self.spawned.pid}/children"
+            with open(path, encoding="ascii") as file:
+                leaders = {int(word) for word in file.read().split()}
+            for pid in self.lifecycle.pids(self.box.record):
+                session, started = _session_of(pid)
+                if session in leaders:
+                    process.send(pid, started, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give everything back; a probe that still runs is killed."""
+        if self.drainer is not None:
+            self.drainer.cancel()
+        if self.spawned.pid:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self.spawned.pidfd, signal.SIGKILL)
+                core.wait_helper(self.spawned.pid)  # it only waits itself, so it ends at once
+            self.spawned.pid = 0
+        for fd in (self.spawned.pidfd, self.spawned.output):
+            self.loop.remove_reader(fd)
+        for fd in (self.spawned.pidfd, self.spawned.output, self.spawned.errors, self.null):
+            os.close(fd)
+
+
+def _session_of(pid: int) -> tuple[int, int]:
+    """(session, start time) of a process; zeros if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            data = file.read()
+    except OSError:
+        return 0, 0
+    fields = data[data.rfind(b")") + 2 :].split()
+    return int(fields[3]), int(fields[19])
