@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 
 from .. import atomic, supervision
 from ..errors import FastboxError
@@ -131,6 +130,8 @@ def systemd_runs() -> bool:
 
 
 def _systemctl(*words: str) -> None:
+    import subprocess
+
     try:
         done = subprocess.run(
             ["systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True
