@@ -21,41 +21,26 @@ from ..errors import (
     NotFound,
     NotRunning,
     StoreError,
-    Unsupported,
 )
 from ..locks import lock
 from . import cgroups, launch, process, restarts, seccomp, spec
+from .access import Access
 from .cgroups import Cgroup
-from .flatten import Plan
 from .plan import Filter
 from .record import Container, ContainerRecord, Status
 from .store import LOST_EXIT_CODE, storing
 
 if TYPE_CHECKING:
     from ..volume.store import VolumeStore
-    from .exec import ExecRequest
-    from .stats import Stats
     from .store import ContainerStore
     from .update import Changes
-    from .view import View
 
 DEFAULT_STOP_TIMEOUT = 10
 KILL_TIMEOUT = 10.0
-ATTACH_SECONDS = 2.0  # how long a monitor may take to listen
 START_RACES = 5  # how often `rm -f` kills what others start
 
 
-_NOT_TO_BE_ATTACHED = {
-    Status.PAUSED: "cannot attach to a paused container, unpause it first",
-    Status.RESTARTING: "cannot attach to a restarting container, wait until it is running",
-    **dict.fromkeys(
-        (Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING),
-        "cannot attach to a stopped container, start it first",
-    ),
-}
-
-
-class Lifecycle:
+class Lifecycle(Access):
     """The verbs over one store.
 
     Args:
@@ -182,40 +167,6 @@ class Lifecycle:
             with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
                 self._remove_ended(record)
         return status
-
-    def attach(
-        self, container: Container, streams: launch.Streams, cancel: int | None = None
-    ) -> int:
-        """Connect to a running container's streams and wait; the exit status.
-
-        Raises:
-            Conflict: it is not up, or paused. Detached: by the detach keys, or by ``cancel``.
-            Unsupported: its monitor is of a version that cannot be attached to.
-        """
-        from .session import attach
-
-        status = container.state.status
-        if not status.is_up or status is Status.PAUSED:
-            raise Conflict(_NOT_TO_BE_ATTACHED[status])
-        directory = self.store.runtime_directory(container.id)
-        deadline = time.monotonic() + ATTACH_SECONDS
-        while True:
-            try:
-                session, has_input = attach(directory, streams, tty=container.record.config.tty)
-                break
-            except OSError as error:
-                # It has just been started, or has ended since.
-                if not self.store.state(container.record).status.is_up:
-                    raise Conflict(_NOT_TO_BE_ATTACHED[Status.EXITED]) from error
-                if time.monotonic() > deadline:
-                    raise Unsupported(
-                        f"attaching to container {container.name} failed: its monitor does not "
-                        "answer",
-                        hint="it may have been started by an older fastbox: restart the container",
-                    ) from error
-                time.sleep(0.005)
-        with contextlib.closing(session):
-            return session.serve(streams, relay_input=has_input, redraw=True, cancel=cancel)
 
     def _config(self, record: ContainerRecord) -> dict[str, Any]:
         """The container's config.json; what does not hold what it must is found when it is used."""
@@ -624,79 +575,6 @@ class Lifecycle:
         except OSError:
             return
         self.cleanup(container.id)
-
-    # looking in ---------------------------------------------------------------------------------
-    def pids(self, record: ContainerRecord) -> list[int]:
-        """The container's processes, as the host numbers them."""
-        return self._cgroup(record).pids()
-
-    @contextlib.contextmanager
-    def view(self, container_id: str, *, write: bool) -> Iterator[View]:
-        """The container's files; see ``view.View``. One that does not run cannot start meanwhile.
-
-        Raises:
-            NotFound; FastboxError: they could not be mounted.
-        """
-        from . import view
-
-        found = view.of_running(self.store.load(container_id))
-        if found is not None:
-            with found:
-                yield found
-            return
-        with contextlib.ExitStack() as held:
-            held.enter_context(self.store.locked(container_id))
-            container = self.store.load(container_id)
-            found = view.of_running(container)
-            if found is not None:  # somebody started it
-                held.close()
-            else:
-                record = container.record
-                with storing(f"opening the files of container {record.name}"):
-                    with self._using_config(record) as config:
-                        found = view.of_stopped(
-                            self.store, record, self.layers_dir, config, write=write
-                        )
-            with found:
-                yield found
-
-    def exec(self, container: Container, request: ExecRequest, streams: launch.Streams) -> int:
-        """Run another process in a running container; see ``exec.run``."""
-        from . import exec as execs
-
-        plan, cgroup = self.exec_parts(container, request)
-        with storing(f"exec in container {container.name}"):
-            return execs.run(container, request, cgroup, plan, streams)
-
-    def exec_parts(self, container: Container, request: ExecRequest) -> tuple[Plan, Cgroup]:
-        """What ``exec.run`` needs.
-
-        Raises:
-            NotRunning, Conflict, InvalidArgument
-        """
-        from . import exec as execs
-
-        restarts.check_not_restarting(container)
-        execs.check(container, request)
-        with self._using_config(container.record) as config:
-            plan = execs.make_plan(container, request, config, self.seccomp_of(config))
-        return plan, self._cgroup(container.record)
-
-    def stats(self, container: Container) -> Stats:
-        """What it uses; see ``stats.sample``."""
-        from .stats import sample
-
-        return sample(
-            container,
-            self._cgroup(container.record),
-            joined_late=os.path.exists(self.store.more_cgroups(container.id)),
-        )
-
-    def see_oom_kills(self, container: Container) -> None:
-        """Set ``state.oom_killed`` of one that is up, if the kernel killed any of its processes for
-        want of memory. Its exit record tells it of one that has ended."""
-        if container.state.status.is_up:
-            container.state.oom_killed = self._cgroup(container.record).oom_kills() > 0
 
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)
