@@ -7,20 +7,23 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .._core import launch as core
-from ..errors import Conflict, InvalidArgument, NotRunning
+from ..errors import Conflict, FastboxError, InvalidArgument, NotRunning
+from ..events.journal import command_line
 from . import capabilities, launch, process
 from .flatten import NAMESPACES, Plan, finish
 from .plan import Filter, PlanBuilder
 from .record import Container, Status
 
 if TYPE_CHECKING:
+    from ..events import Journal
     from .cgroups import Cgroup
+    from .record import ContainerRecord
 
 _ERROR = struct.Struct("=IiiI")
 
@@ -119,6 +122,35 @@ def run(
                 cwd=request.workdir or container.record.workdir,
             ) from error
         return status
+
+
+@contextlib.contextmanager
+def told(
+    journal: Journal, record: ContainerRecord, request: ExecRequest
+) -> Iterator[Callable[[int], int]]:
+    """Tell who follows ``events`` of an exec. Yields what to call with its exit status; without
+    that it was killed, or could not be started.
+
+    Of one that is detached nobody here sees the end.
+    """
+    exec_id = os.urandom(32).hex()
+    code = 137
+
+    def ended(status: int) -> int:
+        nonlocal code
+        code = status
+        return status
+
+    for action in ("exec_create", "exec_start"):
+        journal.container(command_line(action, request.args), record, execID=exec_id)
+    try:
+        yield ended
+    except FastboxError as error:
+        code = error.run_exit_code
+        raise
+    finally:
+        if not request.detach or code:
+            journal.container("exec_die", record, execID=exec_id, exitCode=str(code))
 
 
 def _procs(cgroup: Cgroup) -> list[bytes]:

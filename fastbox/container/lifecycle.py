@@ -59,6 +59,10 @@ class Lifecycle:
         self.root = root
         self.layers_dir = layers_dir
 
+    def note(self, action: str, record: ContainerRecord, **attributes: str) -> None:
+        """Tell who follows ``events`` what happened to a container."""
+        self.store.journal.container(action, record, **attributes)
+
     # starting -----------------------------------------------------------------------------------
     def start(self, container_id: str) -> None:
         """Start detached; a running container is left as it is.
@@ -178,6 +182,7 @@ class Lifecycle:
                 with contextlib.suppress(OSError):
                     self.store.save_failure(record.id, code, error.message)
             raise
+        self.note("start", record)
         return started
 
     def seccomp_of(self, config: dict[str, Any]) -> Filter | None:
@@ -204,12 +209,14 @@ class Lifecycle:
         self.mark_stopped(container_id)
         self._end(container, timeout, number)
         self._wait_recorded(container.record, KILL_TIMEOUT)
+        self.note("stop", container.record)
 
     def _end(self, container: Container, timeout: int | None, number: int) -> None:
         state = container.state
         if timeout is None:
             configured = container.record.config.stop_timeout
             timeout = DEFAULT_STOP_TIMEOUT if configured is None else configured
+        self.note("kill", container.record, signal=str(number))
         process.send(state.pid, state.pid_starttime, number)
         self._resume(container)
         limit = None if timeout < 0 else float(timeout)
@@ -226,8 +233,10 @@ class Lifecycle:
                 with self._kept(record):
                     self._end(container, timeout, number)
                     self._wait_down(record)
+                self.note("stop", record)
                 launch.forget_volatile(container.directory)
             self._launch(record, directory, None)
+            self.note("restart", record)
 
     @contextlib.contextmanager
     def _kept(self, record: ContainerRecord) -> Iterator[None]:
@@ -268,6 +277,7 @@ class Lifecycle:
 
     def _kill_all(self, container: Container) -> None:
         state = container.state
+        self.note("kill", container.record, signal="9")
         process.send(state.pid, state.pid_starttime, 9)
         self._resume(container)
         if not process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT):
@@ -293,6 +303,7 @@ class Lifecycle:
             raise NotRunning(f"container {container.id} is not running")
         if number == 9:
             self.mark_stopped(container.id)
+        self.note("kill", container.record, signal=str(number))
         process.send(state.pid, state.pid_starttime, number)
         if number in (9, process.signal_number(container.record.stop_signal)):
             self._resume(container)
@@ -352,11 +363,13 @@ class Lifecycle:
             raise InvalidArgument("Neither old nor new names may be empty")
         container_id = self.store.resolve(container)
         with self.store.locked(container_id):
+            old = self.store.load_record(container_id).name
             try:
                 self.store.rename(container_id, name)
             except Conflict as error:
                 error.message = f"Error when allocating new name: {error.message}"
                 raise
+            self.note("rename", self.store.load_record(container_id), oldName=f"/{old}")
 
     def update(self, container_id: str, changes: Changes) -> None:
         """Change limits and restart policy; see ``update.update``."""
@@ -369,6 +382,7 @@ class Lifecycle:
                 update(
                     self.store, container, changes, self._cgroup(container.record) if up else None
                 )
+            self.note("update", container.record)
 
     # pausing ------------------------------------------------------------------------------------
     def pause(self, container_id: str) -> None:
@@ -391,6 +405,7 @@ class Lifecycle:
             except BaseException:
                 self._resume(container)
                 raise
+            self.note("pause", container.record)
 
     def unpause(self, container_id: str) -> None:
         """Let a paused container go on.
@@ -403,6 +418,7 @@ class Lifecycle:
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"Container {container.id} is not paused")
             self._thaw(container)
+            self.note("unpause", container.record)
 
     def _thaw(self, container: Container) -> None:
         self._cgroup(container.record).thaw()
@@ -431,6 +447,7 @@ class Lifecycle:
             process.send(*self.store.init(container_id), 9)
             process.wait_gone(*self.store.init(container_id), KILL_TIMEOUT)
             self.store.discard(container_id, None)
+            self.store.journal.emit("container", "destroy", container_id, {})
             return
         record = container.record
         volumes = volumes or record.config.auto_remove
@@ -464,6 +481,7 @@ class Lifecycle:
                 raise Conflict(f'cannot remove container "{record.name}": container is {why}')
             self._cgroup(record).remove()
             self.store.discard(record.id, record.name)
+            self.note("destroy", record)
         if volumes:
             for point in record.mounts:
                 if point.anonymous:
@@ -509,8 +527,12 @@ class Lifecycle:
         execs.check(container, request)
         with self._using_config(container.record) as config:
             plan = execs.make_plan(container, request, config, self.seccomp_of(config))
-        with storing(f"exec in container {container.name}"):
-            return execs.run(container, request, self._cgroup(container.record), plan, streams)
+        cgroup = self._cgroup(container.record)
+        with (
+            storing(f"exec in container {container.name}"),
+            execs.told(self.store.journal, container.record, request) as ended,
+        ):
+            return ended(execs.run(container, request, cgroup, plan, streams))
 
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

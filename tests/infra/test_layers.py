@@ -20,12 +20,14 @@ MAY_IMPORT = {
     "_core": set[str](),
     "oci": set[str](),
     "registry": LOWER,
-    "volume": LOWER,
-    "image": LOWER | {"registry", "volume"},
-    "container": LOWER | {"image", "volume"},
+    "events": {"oci"},
+    "volume": LOWER | {"events"},
+    "image": LOWER | {"events", "registry", "volume"},
+    "container": LOWER | {"events", "image", "volume"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
-    "engine": LOWER | {"info", "registry", "volume", "image", "container", "verbs"},
+    "listening": {"events"},
+    "engine": LOWER | {"info", "registry", "volume", "image", "container", "verbs", "listening"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {
