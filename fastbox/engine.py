@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import FastboxError, InvalidArgument, NotFound
+from .listening import ListeningVerbs
 from .verbs import ChangingVerbs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs):
+class Engine(ChangingVerbs, ListeningVerbs):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -464,6 +465,7 @@ class Engine(ChangingVerbs):
         box = self.container(container)
         if not box.state.status.is_up:
             raise NotRunning(f"container {box.id} is not running")
+        self._lifecycle.note("top", box.record)
         return top(self._lifecycle.pids(box.record), ps_args)
 
     def exec(

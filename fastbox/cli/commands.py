@@ -69,6 +69,7 @@ ENTRIES = (
         "image bootstrap, bootstrap",
     ),
     Entry("create", "Create a new container", "container create, create"),
+    Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
