@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .container.record import Status as Status
     from .engine import Engine as Engine
     from .errors import FastboxError as FastboxError
+    from .events.event import Event as Event
     from .image.types import Image as Image
     from .image.types import Volume as Volume
     from .runner import Result as Result
@@ -37,6 +38,7 @@ _PLACES = {
     "ContainerConfig": "container.config",
     "Device": "container.config",
     "Engine": "engine",
+    "Event": "events.event",
     "FastboxError": "errors",
     "Image": "image.types",
     "Mount": "container.config",

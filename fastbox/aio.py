@@ -20,6 +20,7 @@ from .errors import FastboxError
 if TYPE_CHECKING:
     from .container.copy import Archive
     from .container.logs import LogLine
+    from .events.event import Event
     from .runner import Result
 
 P = ParamSpec("P")
@@ -146,6 +147,18 @@ class AsyncEngine:
     supervisor_status = _coroutine(Engine.supervisor_status)
     info = _coroutine(Engine.info)
     version = _coroutine(Engine.version)
+
+    def events(
+        self,
+        since: float | str | None = None,
+        until: float | str | None = None,
+        filters: dict[str, list[str]] | None = None,
+    ) -> AsyncIterator[Event]:
+        """See ``Engine.events``. It takes no thread while it waits, and ends when it is cancelled
+        or closed (``aclose``)."""
+        from .events.awaiting import follow
+
+        return follow(self.engine.events(since, until, filters))
 
     async def run_attached(
         self,

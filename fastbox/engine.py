@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
+from .listening import ListeningVerbs
 from .resource_verbs import ResourceVerbs
 from .supervised import SupervisorVerbs
 from .verbs import ChangingVerbs
@@ -33,7 +34,9 @@ DEFAULT_ROOT = "/var/lib/fastbox"
 DEFAULT_RUNTIME = "/run/fastbox"
 
 
-class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs, SupervisorVerbs):
+class Engine(
+    ChangingVerbs, AttachingVerbs, FileVerbs, ListeningVerbs, ResourceVerbs, SupervisorVerbs
+):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
 
@@ -447,6 +450,7 @@ class Engine(ChangingVerbs, AttachingVerbs, FileVerbs, ResourceVerbs, Supervisor
         check_not_restarting(box)
         if not box.state.status.is_up:
             raise NotRunning(f"container {box.id} is not running")
+        self._lifecycle.note("top", box.record)
         return top(self._lifecycle.pids(box.record), ps_args)
 
     def stop(

@@ -80,6 +80,7 @@ ENTRIES = (
         "container cp, cp",
     ),
     Entry("create", "Create a new container", "container create, create"),
+    Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(
         "diff",
         "Inspect changes to files or directories on a container's filesystem",

@@ -61,6 +61,10 @@ class Row:
             return self.fields[f"_{name}"](*arguments)
         return self.fields[name]()
 
+    def plain(self) -> Any:
+        """What the function ``json`` makes of the line."""
+        return {name: str(make()) for name, make in self.fields.items() if name[0] != "_"}
+
 
 class Header(Row):
     """The line of headers: a field's value is its header, ``.Label "a.b-c"`` is ``b c``."""

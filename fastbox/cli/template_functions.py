@@ -80,7 +80,7 @@ def _json_default(value: Any) -> Any:
     from .template import Row
 
     if isinstance(value, Row):
-        return {name: str(make()) for name, make in value.fields.items() if name[0] != "_"}
+        return value.plain()
     if isinstance(value, int):  # beyond 64 bits
         return float(value)
     raise TypeError(type(value).__name__)

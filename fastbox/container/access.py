@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Conflict, Unsupported
+from ..errors import Conflict, Detached, Unsupported
 from . import launch, restarts
 from .flatten import Plan
 from .record import Container, ContainerRecord, Status
@@ -79,8 +79,14 @@ class Access:
                         hint="it may have been started by an older fastbox: restart the container",
                     ) from error
                 time.sleep(0.005)
+        journal, record = self.store.journal, container.record
+        journal.container("attach", record)
         with contextlib.closing(session):
-            return session.serve(streams, relay_input=has_input, redraw=True, cancel=cancel)
+            try:
+                return session.serve(streams, relay_input=has_input, redraw=True, cancel=cancel)
+            except Detached:
+                journal.container("detach", record)
+                raise
 
     def pids(self, record: ContainerRecord) -> list[int]:
         """The container's processes, as the host numbers them."""
@@ -121,8 +127,11 @@ class Access:
         from . import exec as execs
 
         plan, cgroup = self.exec_parts(container, request)
-        with storing(f"exec in container {container.name}"):
-            return execs.run(container, request, cgroup, plan, streams)
+        with (
+            storing(f"exec in container {container.name}"),
+            execs.told(self.store.journal, container.record, request) as ended,
+        ):
+            return ended(execs.run(container, request, cgroup, plan, streams))
 
     def exec_parts(self, container: Container, request: ExecRequest) -> tuple[Plan, Cgroup]:
         """What ``exec.run`` needs.

@@ -80,6 +80,7 @@ def create(
             record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record)
             undo.pop_all()
+            store.journal.container("create", record)
     return Container(record=record, state=ContainerState(), directory=directory)
 
 

@@ -9,20 +9,23 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .._core import launch as core
-from ..errors import Conflict, Detached, InvalidArgument, NotRunning
+from ..errors import Conflict, Detached, FastboxError, InvalidArgument, NotRunning
+from ..events.journal import command_line
 from . import capabilities, launch, process
 from .flatten import NAMESPACES, Plan, finish
 from .plan import Filter, PlanBuilder
 from .record import Container, Status
 
 if TYPE_CHECKING:
+    from ..events import Journal
     from .cgroups import Cgroup
+    from .record import ContainerRecord
 
 _ERROR = struct.Struct("=IiiI")
 
@@ -196,6 +199,39 @@ class _Helper:
             user=container.record.user if request.user is None else request.user,
             cwd=request.workdir or container.record.workdir,
         ) from error
+
+
+@contextlib.contextmanager
+def told(
+    journal: Journal, record: ContainerRecord, request: ExecRequest
+) -> Iterator[Callable[[int], int]]:
+    """Tell who follows ``events`` of an exec. Yields what to call with its exit status; without
+    that it was killed, or could not be started.
+
+    Of one that is detached nobody here sees the end.
+    """
+    exec_id = os.urandom(32).hex()
+    code, left = 137, request.detach
+
+    def ended(status: int) -> int:
+        nonlocal code
+        code = status
+        return status
+
+    for action in ("exec_create", "exec_start"):
+        journal.container(command_line(action, request.args), record, execID=exec_id)
+    try:
+        yield ended
+    except Detached:
+        code, left = 0, True
+        journal.container("exec_detach", record, execID=exec_id)
+        raise
+    except FastboxError as error:
+        code = error.run_exit_code
+        raise
+    finally:
+        if not left or code:
+            journal.container("exec_die", record, execID=exec_id, exitCode=str(code))
 
 
 def _procs(cgroup: Cgroup) -> list[bytes]:

@@ -14,6 +14,7 @@ import msgspec
 from .. import _core
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
+from ..events import container_attributes
 from . import init_layer
 from .flatten import CgroupView, Overlay, Plan, flatten
 from .plan import Filter
@@ -421,8 +422,8 @@ def _monitor_argv(
         store.runtime,
         record.id,
         record.name,
-        "",
-        "",
+        store.journal.path,
+        container_attributes(record),
         *cgroup.all_dirs,
         "--",
         *cleanup,

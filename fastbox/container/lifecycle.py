@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from .. import durable
+from .. import atomic, durable
 from ..errors import (
     Conflict,
     Detached,
@@ -22,6 +22,7 @@ from ..errors import (
     NotRunning,
     StoreError,
 )
+from ..events import container_attributes
 from ..locks import lock
 from . import cgroups, launch, process, restarts, seccomp, spec
 from .access import Access
@@ -62,6 +63,10 @@ class Lifecycle(Access):
         self.root = root
         self.layers_dir = layers_dir
         self.supervise = supervise
+
+    def note(self, action: str, record: ContainerRecord, **attributes: str) -> None:
+        """Tell who follows ``events`` what happened to a container."""
+        self.store.journal.container(action, record, **attributes)
 
     # starting -----------------------------------------------------------------------------------
     def start(self, container_id: str) -> None:
@@ -197,8 +202,10 @@ class Lifecycle(Access):
     def _launch_now(
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
-        os.makedirs(self.store.runtime_directory(record.id), mode=0o700, exist_ok=True)
-        for path in (self.store.pause_mark(record.id), self.store.more_cgroups(record.id)):
+        runtime = self.store.runtime_directory(record.id)
+        os.makedirs(runtime, mode=0o700, exist_ok=True)
+        marks = self.store.pause_mark(record.id), self.store.more_cgroups(record.id)
+        for path in (*marks, f"{runtime}/renamed"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         cgroup = self._make_cgroup(record)
@@ -256,6 +263,7 @@ class Lifecycle(Access):
         self.mark_stopped(container_id)
         self._end(container, timeout, number)
         self._wait_recorded(container.record, KILL_TIMEOUT)
+        self.note("stop", container.record)
 
     def _cancel_restart(self, container: Container) -> Container:
         """A container that is not up stays so: its policy does not start it again. Who was about to
@@ -271,6 +279,7 @@ class Lifecycle(Access):
         if timeout is None:
             configured = container.record.config.stop_timeout
             timeout = DEFAULT_STOP_TIMEOUT if configured is None else configured
+        self.note("kill", container.record, signal=str(number))
         process.send(state.pid, state.pid_starttime, number)
         self._resume(container)
         limit = None if timeout < 0 else float(timeout)
@@ -287,8 +296,10 @@ class Lifecycle(Access):
                 with self._kept(record):
                     self._end(container, timeout, number)
                     self._wait_down(record)
+                self.note("stop", record)
                 launch.forget_volatile(container.directory)
             self._start_by_hand(record, directory, None)
+            self.note("restart", record)
         self._tell_supervisor(record)
 
     @contextlib.contextmanager
@@ -328,6 +339,7 @@ class Lifecycle(Access):
 
     def _kill_all(self, container: Container) -> None:
         state = container.state
+        self.note("kill", container.record, signal="9")
         process.send(state.pid, state.pid_starttime, 9)
         self._resume(container)
         if not process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT):
@@ -358,6 +370,7 @@ class Lifecycle(Access):
         ends = number in (9, process.signal_number(container.record.stop_signal))
         if ends:
             self.mark_stopped(container.id)
+        self.note("kill", container.record, signal=str(number))
         process.send(state.pid, state.pid_starttime, number)
         if ends:
             self._resume(container)
@@ -427,11 +440,23 @@ class Lifecycle(Access):
             raise InvalidArgument("Neither old nor new names may be empty")
         container_id = self.store.resolve(container)
         with self.store.locked(container_id):
+            old = self.store.load_record(container_id).name
             try:
                 self.store.rename(container_id, name)
             except Conflict as error:
                 error.message = f"Error when allocating new name: {error.message}"
                 raise
+            record = self.store.load_record(container_id)
+            self._tell_monitor(record)
+            self.note("rename", record, oldName=f"/{old}")
+
+    def _tell_monitor(self, record: ContainerRecord) -> None:
+        """Of a new name: what it frees and tells at the container's end."""
+        directory = self.store.runtime_directory(record.id)
+        if os.path.isdir(directory):
+            with storing(f"renaming container {record.name}"):
+                text = f"{record.name}\n{container_attributes(record)}\n"
+                atomic.write(f"{directory}/renamed", text.encode(), sync=False)
 
     def update(self, container_id: str, changes: Changes) -> None:
         """Change limits and restart policy; see ``update.update``."""
@@ -444,6 +469,7 @@ class Lifecycle(Access):
                 update(
                     self.store, container, changes, self._cgroup(container.record) if up else None
                 )
+            self.note("update", container.record)
         if up and changes.restart is not None:
             self._tell_supervisor(container.record)
 
@@ -469,6 +495,7 @@ class Lifecycle(Access):
             except BaseException:
                 self._resume(container)
                 raise
+            self.note("pause", container.record)
 
     def unpause(self, container_id: str) -> None:
         """Let a paused container go on.
@@ -481,6 +508,7 @@ class Lifecycle(Access):
             if container.state.status is not Status.PAUSED:
                 raise Conflict(f"Container {container.id} is not paused")
             self._thaw(container)
+            self.note("unpause", container.record)
 
     def _thaw(self, container: Container) -> None:
         self._cgroup(container.record).thaw()
@@ -509,6 +537,7 @@ class Lifecycle(Access):
             process.send(*self.store.init(container_id), 9)
             process.wait_gone(*self.store.init(container_id), KILL_TIMEOUT)
             self.store.discard(container_id, None)
+            self.store.journal.emit("container", "destroy", container_id, {})
             return
         record = container.record
         volumes = volumes or record.config.auto_remove
@@ -543,6 +572,7 @@ class Lifecycle(Access):
                 raise Conflict(f'cannot remove container "{record.name}": container is {why}')
             self._cgroup(record).remove()
             self.store.discard(record.id, record.name)
+            self.note("destroy", record)
         if volumes:
             for point in record.mounts:
                 if point.anonymous:

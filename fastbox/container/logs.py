@@ -14,12 +14,12 @@ from typing import IO
 import msgspec
 
 from ..errors import StoreError
+from ..watch import Watch
 
 BLOCK = 64 * 1024
 # Longer pieces than the monitor writes; a damaged file is cut there instead of filling memory.
 MAX_PIECE = 1 << 20
-# A follower without inotify looks this often (seconds), one with it checks for the end this often.
-POLL = 0.05
+# A follower looks this often (seconds) whether the container has ended.
 CHECK = 0.5
 
 
@@ -225,14 +225,14 @@ class _Reader:
     # ---- what comes ----------------------------------------------------------------------------
 
     def follow(self, is_running: Callable[[], bool], over: Callable[[], bool]) -> Iterator[LogLine]:
-        with _Watch(os.path.dirname(self.path)) as watch:
+        with Watch(os.path.dirname(self.path)) as watch:
             while True:
                 # Asked before reading: what a container wrote before its end is then in the file.
                 running = is_running()
                 yield from self._new_lines()
                 if not running or over():
                     return
-                watch.wait()
+                watch.wait(CHECK)
 
     def _new_lines(self) -> Iterator[LogLine]:
         while True:
@@ -331,47 +331,3 @@ def _backwards(file: IO[bytes], end: int) -> Iterator[tuple[int, bytes]]:
             rest = b""
     if rest and seen_newline:
         yield 0, rest
-
-
-class _Watch:
-    """Waits for changes of files in a directory: inotify, or a pause where there is none left."""
-
-    _MODIFY, _MOVED_TO, _CREATE, _DELETE_SELF = 0x2, 0x80, 0x100, 0x400
-    _CLOEXEC, _NONBLOCK = 0o2000000, 0o4000
-
-    def __init__(self, directory: str) -> None:
-        self.fd = self._start(directory)
-
-    def __enter__(self) -> _Watch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-    def _start(self, directory: str) -> int:
-        import ctypes
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd: int = libc.inotify_init1(self._CLOEXEC | self._NONBLOCK)
-        if fd < 0:
-            return -1
-        mask = self._MODIFY | self._MOVED_TO | self._CREATE | self._DELETE_SELF
-        if libc.inotify_add_watch(fd, os.fsencode(directory), mask) < 0:
-            os.close(fd)
-            return -1
-        return fd
-
-    def wait(self) -> None:
-        if self.fd < 0:
-            import time
-
-            time.sleep(POLL)
-            return
-        import select
-
-        if select.select([self.fd], [], [], CHECK)[0]:
-            try:
-                os.read(self.fd, BLOCK)
-            except BlockingIOError:
-                pass

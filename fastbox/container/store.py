@@ -19,6 +19,7 @@ import msgspec
 
 from .. import atomic
 from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFound, StoreError
+from ..events import Journal
 from ..locks import lock
 from . import names, process
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
@@ -140,6 +141,7 @@ class ContainerStore:
         self.names = f"{root}/names"
         self.trash = f"{root}/trash"
         self.runtime = runtime
+        self.journal = Journal(root)
 
     def prepare(self) -> None:
         """Make the directories that hold containers; empty the trash that a killed process left."""

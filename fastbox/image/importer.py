@@ -73,7 +73,9 @@ def import_image(
             history=[oci.History(created=created, comment=comment)],
         )
         layer = oci.Descriptor(media_type=_LAYER_TYPES[done.compression], digest=blob, size=size)
-        return add_built(store, document, [layer], name)
+        image = add_built(store, document, [layer], name)
+    store.journal.image("import", image.id, image.id, image.config)
+    return image
 
 
 def add_built(

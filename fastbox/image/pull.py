@@ -84,9 +84,11 @@ def pull(
     job = _Pull(store, where, chosen, platform is not None, guard, progress)
     try:
         with store.lease():
-            return job.run(policy or Policy(), max(1, max_parallel), max_layer_bytes)
+            result = job.run(policy or Policy(), max(1, max_parallel), max_layer_bytes)
     finally:
         guard.close()
+    store.journal.image("pull", where.familiar, where.familiar_repository, result.image.config)
+    return result
 
 
 class _Found(msgspec.Struct):

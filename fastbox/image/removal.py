@@ -16,6 +16,7 @@ from ..oci import reference as references
 from . import trash
 from .layers import layer_name
 from .naming import REPO_DIGEST, name_of, repo_digests_of
+from .news import tell_removed
 from .store import GRACE
 from .types import Removed
 
@@ -89,11 +90,14 @@ def _remove(
             entries = [e for e in entries if not any(e is g for g in gone)] + replacement
             store.replace_entries(entries)
             if replacement or len(gone) < len(same):
-                return [Removed(kind="untagged", what=name) for name in untagged]
+                removed = [Removed(kind="untagged", what=name) for name in untagged]
+                tell_removed(store, entry, removed)
+                return removed
         if reference is None:
             store.replace_entries([e for e in entries if not any(e is g for g in gone)])
         removed = [Removed(kind="untagged", what=name) for name in untagged]
         removed.append(Removed(kind="deleted", what=image_id or entry.digest))
+        tell_removed(store, entry, removed)
         candidates = Reach()
         for e in gone:
             _reach(store, e.digest, e.media_type, candidates, _MAX_DEPTH)

@@ -27,6 +27,7 @@ import msgspec
 
 from .. import atomic, locks
 from ..errors import Ambiguous, FastboxError, ImageError, InvalidArgument, NotFound, StoreError
+from ..events import Journal
 from ..oci import digest as digests
 from ..oci import image as oci
 from ..oci import platform as platforms
@@ -45,6 +46,7 @@ from .naming import (
     without_name,
     without_redundant,
 )
+from .news import tell
 from .types import Image, Removed
 
 GRACE = 24 * 3600.0  # seconds for which what nobody refers to is kept for the next pull
@@ -87,6 +89,7 @@ class ImageStore:
         self.root = root
         self.directory = os.path.join(root, "images")
         self.trash = os.path.join(root, "trash")
+        self.journal = Journal(root)
         self.blobs = BlobStore(self.directory, self.trash)
         self.layers = LayerStore(os.path.join(root, "layers"), self.trash, layers_in_use)
         self._index_path = os.path.join(self.directory, "index.json")
@@ -539,6 +542,7 @@ class ImageStore:
                 annotations[REPO_DIGEST] = served
             kept = [without_name(e, name, entry.digest) for e in self.entries()]
             self.replace_entries([e for e in kept if e is not None] + [tagged])
+            tell(self, "tag", tagged, reference.familiar)
 
     def remove(
         self,

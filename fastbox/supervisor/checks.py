@@ -11,7 +11,6 @@ from ..container import health
 from ..container.create import timestamp
 from ..container.record import Container, Probe
 from ..errors import FastboxError
-from . import notices
 from .probe import Probing, Spawned, spawn
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ class Checks:
             self.service.note(f"{self.box.short_id}: storing its health failed: {error}")
         if self.known.status != before:
             self.service.note(f"{self.box.short_id}: {self.known.status}")
-            notices.emit(f"health_status: {self.known.status}", self.box)
+            action = f"health_status: {self.known.status}"
+            self.service.store.journal.container(action, self.box.record)
 
 
 def go_duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from .. import atomic, locks
 from ..errors import Conflict, InvalidArgument, NotFound, StoreError, Unsupported
+from ..events import Journal
 from ..oci import filters as oci_filters
 from . import tree
 from .types import Volume
@@ -48,6 +49,7 @@ class VolumeStore:
     def __init__(self, root: str) -> None:
         self.directory = os.path.join(root, "volumes")
         self.trash = os.path.join(root, "trash")
+        self.journal = Journal(root)
         # New volumes are made here: no volume has such a name.
         self._staging = os.path.join(self.directory, ".tmp")
 
@@ -100,6 +102,7 @@ class VolumeStore:
                 atomic.write(os.path.join(staged, "volume.json"), msgspec.json.encode(record))
                 try:
                     os.rename(staged, self._path(record.name))
+                    self.journal.volume("create", record.name)
                 except OSError as error:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                         raise
@@ -213,7 +216,7 @@ class VolumeStore:
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         with self._doing("remove volume", name):
-            self._delete(self._path(name))
+            self._destroy(name)
 
     def prune(
         self,
@@ -247,7 +250,7 @@ class VolumeStore:
             with self._doing("remove volume", volume.name):
                 with contextlib.suppress(FileNotFoundError):
                     freed += tree.size(volume.mountpoint)
-                self._delete(self._path(volume.name))
+                self._destroy(volume.name)
             removed.append(volume.name)
         return removed, freed
 
@@ -343,8 +346,12 @@ class VolumeStore:
     def _data(self, name: str) -> str:
         return os.path.join(self.directory, name, "_data")
 
-    def _delete(self, path: str) -> None:
-        """Remove a tree by way of the trash; a missing one is fine."""
+    def _destroy(self, name: str) -> None:
+        if self._delete(self._path(name)):
+            self.journal.volume("destroy", name)
+
+    def _delete(self, path: str) -> bool:
+        """Remove a tree by way of the trash; False if there is none, or somebody else does it."""
         from .._core.tree import remove_tree
 
         target = os.path.join(self.trash, os.urandom(12).hex())
@@ -352,9 +359,10 @@ class VolumeStore:
         try:
             os.rename(path, target)
         except FileNotFoundError:
-            return
+            return False
         with contextlib.suppress(FileNotFoundError):  # emptied by another process
             remove_tree(target)
+        return True
 
     @contextlib.contextmanager
     def _doing(self, action: str, name: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastbox.container.logs import LogLine
 from fastbox.container.record import Container, ContainerRecord, ContainerState, Status
 from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
+from fastbox.events.event import Event
 from fastbox.image.types import Image, PullResult, Removed, Volume
 
 ID = "0123456789ab" + "c" * 52
@@ -79,6 +81,7 @@ class FakeEngine:
         self.stored: list[Image] = []
         self.kept: list[Volume] = []
         self.lines: list[LogLine] = []
+        self.happened: list[Event] = []
         self.missing: set[str] = set()
         self.samples: dict[str, int] = {}
         self.status = 0
@@ -304,6 +307,12 @@ class FakeEngine:
         raise NotFound(f"get {name}: no such volume")
 
     # the engine
+    def events(
+        self, since: str | None, until: str | None, filters: dict[str, list[str]]
+    ) -> contextlib.AbstractContextManager[Iterator[Event]]:
+        self._note("events", since, until, filters)
+        return contextlib.nullcontext(iter(self.happened))
+
     def version(self) -> dict[str, Any]:
         return {"Version": "1.2.3", "Os": "linux", "Arch": "amd64", "KernelVersion": "6.1"}
 

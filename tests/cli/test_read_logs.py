@@ -180,7 +180,7 @@ class Follower:
 @pytest.fixture(params=["inotify", "polling"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "polling":
-        monkeypatch.setattr(logs._Watch, "_start", lambda self, directory: -1)
+        monkeypatch.setattr(logs.Watch, "_start", lambda self, directory: -1)
     return str(request.param)
 
 

@@ -14,17 +14,19 @@ import pytest
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # part -> the parts that it may import. "base" is what lies beside them and knows none of them.
-BASE = {"atomic", "durable", "errors", "locks", "trash"}
+BASE = {"atomic", "durable", "errors", "locks", "trash", "watch"}
 LOWER = {"_core", "oci"}
 MAY_IMPORT = {
     "_core": set[str](),
     "oci": set[str](),
     "registry": LOWER,
-    "volume": LOWER,
-    "image": LOWER | {"registry", "volume"},
-    "container": LOWER | {"image", "volume"},
+    "events": {"oci"},
+    "volume": LOWER | {"events"},
+    "image": LOWER | {"events", "registry", "volume"},
+    "container": LOWER | {"events", "image", "volume"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
+    "listening": {"events"},
     "attaching": LOWER | {"container"},
     "files": LOWER | {"container"},
     "resource_verbs": LOWER | {"container"},
@@ -32,8 +34,8 @@ MAY_IMPORT = {
     "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
-    | {"attaching", "files", "resource_verbs", "supervised"},
-    "supervisor": LOWER | {"engine", "container", "image", "supervision", "volume"},
+    | {"attaching", "files", "resource_verbs", "supervised", "listening"},
+    "supervisor": LOWER | {"engine", "events", "container", "image", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {

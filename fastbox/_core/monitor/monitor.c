@@ -195,6 +195,15 @@ static char *first_line(char *text, char **rest) {
   return text;
 }
 
+/* Everybody may read a command line; labels are not everybody's business. */
+static const char *keep_private(char *argument) {
+  static char kept[64 << 10]; /* untouched beyond what there is */
+  size_t length = strnlen(argument, sizeof kept - 1);
+  memcpy(kept, argument, length);
+  memset(argument, 0, strlen(argument));
+  return kept;
+}
+
 /* A rename since the start: the new name and the new attributes of events. */
 static void apply_rename(char **argv) {
   static char text[(64 << 10) + 512]; /* untouched unless there is one */
@@ -360,7 +369,7 @@ int monitor_main(int argc, char **argv, char **envp) {
   ignore_signals();
   prctl(PR_SET_NAME, "fastbox-monitor");
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
-  journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
+  journal_open(argv[ARG_JOURNAL], argv[ARG_ID], keep_private(argv[ARG_ATTRIBUTES]));
   memset(&info, 0, sizeof info);
   if (announce(argv, &info) < 0) return 1;
   if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
