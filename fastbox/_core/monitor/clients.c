@@ -66,13 +66,14 @@ void clients_start(struct input *input, int socket, int out, int err) {
  * container with the host's network could reach (CVE-2020-15257). */
 void clients_listen(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/attach", FB_FD_RUN_DIR);
-  unlinkat(FB_FD_RUN_DIR, "attach", 0);
+  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/.attach", FB_FD_RUN_DIR);
+  unlinkat(FB_FD_RUN_DIR, ".attach", 0);
   listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (listener < 0) return;
   if (bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
-      fchmodat(FB_FD_RUN_DIR, "attach", 0600, 0) == 0 && listen(listener, 16) == 0)
-    return;
+      fchmodat(FB_FD_RUN_DIR, ".attach", 0600, 0) == 0 && listen(listener, 16) == 0 &&
+      renameat(FB_FD_RUN_DIR, ".attach", FB_FD_RUN_DIR, "attach") == 0)
+    return; /* whoever sees the name can connect */
   close(listener);
   listener = -1;
 }
