@@ -110,6 +110,34 @@ class Crun:
             json.dump(spec, file)
         self.argv = ["crun", "--root", os.path.join(work, "state"), "--cgroup-manager=cgroupfs"]
 
+    def command(self, *words: str) -> None:
+        """Any other command of crun's."""
+        done = subprocess.run(
+            [*self.argv, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"crun {words[0]}: {done.stderr.strip()}")
+
+    def start_sleeping(self) -> str:
+        """A container that does nothing, from the same bundle; its name."""
+        name, path = f"sleep{os.getpid()}", os.path.join(self.work, "config.json")
+        with open(path) as file:
+            spec = json.load(file)
+        sleeping = copy.deepcopy(spec)
+        sleeping["process"]["args"] = ["sleep", "10000"]
+        sleeping["linux"]["cgroupsPath"] += "-sleep"
+        with open(path, "w") as file:
+            json.dump(sleeping, file)
+        argv = [*self.argv, "run", "--detach", "--bundle", self.work, name]
+        with open(os.devnull, "r+") as null:
+            subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=True)
+        with open(path, "w") as file:
+            json.dump(spec, file)
+        return name
+
+    def delete(self, name: str) -> None:
+        self.command("delete", "--force", name)
+
     def run(self) -> float:
         self.count += 1
         argv = [*self.argv, "run", "--bundle", self.work, f"bench{os.getpid()}x{self.count}"]

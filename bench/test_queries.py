@@ -1,4 +1,4 @@
-"""``ps -a`` over a hundred containers, and what an idle container costs in memory."""
+"""``ps -a`` over two hundred containers, and what an idle container costs in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.conftest import House
 from bench.race import Times, race, report, timed
 
 CONTESTANTS = ["library", "cli", "docker"]
-MANY = 100
+MANY = 200
 IDLE = 10
 
 

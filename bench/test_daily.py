@@ -1,0 +1,209 @@
+"""What people do all day: exec, output that is logged, a key typed at a terminal, and what the
+supervisor costs while nothing happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.conftest import House
+from bench.race import Times, race, report, timed
+from fastbox.container.config import RestartPolicy
+from tests.support.wait import wait_for
+
+CONTESTANTS = ["library", "cli", "crun", "docker"]
+GIGABYTE = 10**9
+WATCHED = 200
+IDLE_SECONDS = 20
+
+
+# ---- exec --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running(house: House) -> Iterator[dict[str, Callable[[], object]]]:
+    """A command in a running container, for each engine."""
+    with contextlib.ExitStack() as stack:
+        config = msgspec.structs.replace(house.config, command=["sleep", "10000"])
+        box = house.engine.start(house.engine.create(config).id)
+        stack.callback(house.engine.remove, box.id, force=True)
+        found: dict[str, Callable[[], object]] = {
+            "library": lambda: house.engine.exec(box.id, ["true"]),
+            "cli": lambda: house.cli.ok("exec", box.id, "true"),
+        }
+        if house.crun:
+            name = house.crun.start_sleeping()
+            stack.callback(house.crun.delete, name)
+            found["crun"] = lambda: house.crun and house.crun.command("exec", name, "true")
+        if house.docker:
+            argv = [
+                "docker",
+                "run",
+                "-d",
+                "--network",
+                "none",
+                house.docker.IMAGE,
+                "sleep",
+                "10000",
+            ]
+            done = subprocess.run(argv, check=True, capture_output=True, text=True)
+            container = done.stdout.strip()
+            remove = ["docker", "rm", "-f", container]
+            stack.callback(subprocess.run, remove, check=True, capture_output=True)
+            execute = ["docker", "exec", container, "true"]
+            found["docker"] = lambda: subprocess.run(execute, check=True, capture_output=True)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def executions(running: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    return race({name: timed(work) for name, work in running.items()}, rounds)
+
+
+@pytest.mark.benchmark(group="exec")
+def test_exec(contestant: str, executions: dict[str, Times], benchmark: Any) -> None:
+    report(benchmark, executions[contestant])
+
+
+# ---- output ------------------------------------------------------------------------------------
+
+SCRIPT = "yes 'a line of log as programs write them, of some eighty characters in all, or so' "
+SCRIPT += f"| head -c {GIGABYTE}"
+
+
+def resident(pid: int) -> int:
+    """Peak resident set in KiB."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+
+
+@pytest.mark.benchmark(group="log")
+def test_a_gigabyte_of_log(house: House, values: dict[str, float], benchmark: Any) -> None:
+    """From the start to the end of a container that writes it; docker keeps it as json-file."""
+    peak = 0
+
+    def fastbox() -> None:
+        nonlocal peak
+        config = msgspec.structs.replace(house.config, command=["sh", "-c", SCRIPT])
+        box = house.engine.start(house.engine.create(config).id)
+        while house.engine.container(box.id).state.status.is_up:
+            with contextlib.suppress(FileNotFoundError, StopIteration, ProcessLookupError):
+                peak = max(peak, resident(box.state.monitor_pid))
+            time.sleep(0.01)
+        house.engine.remove(box.id)
+
+    def docker() -> None:
+        argv = ["docker", "run", "-d", "--network", "none", "--log-opt", "max-size=20m"]
+        argv += ["--log-opt", "max-file=5", house.docker.IMAGE, "sh", "-c", SCRIPT]  # type: ignore[union-attr]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True)
+        container = done.stdout.strip()
+        subprocess.run(["docker", "wait", container], check=True, capture_output=True)
+        subprocess.run(["docker", "rm", container], check=True, capture_output=True)
+
+    contestants = {"fastbox": timed(fastbox)}
+    if house.docker:
+        contestants["docker"] = timed(docker)
+    found = race(contestants, 3, warmup=0)
+    if house.docker and not isinstance(found["docker"], Exception):
+        times = found["fastbox"]
+        assert not isinstance(times, Exception)
+        values["log[fastbox] / log[docker]"] = sorted(times)[1] / sorted(found["docker"])[1]
+    values["memory[monitor that logs]"] = peak / 1024
+    report(benchmark, found["fastbox"], peak_kibibytes=peak)
+
+
+# ---- a terminal --------------------------------------------------------------------------------
+
+
+def echo(master: int) -> float:
+    """Milliseconds from a key to its echo."""
+    start = time.perf_counter()
+    os.write(master, b"x")
+    while b"x" not in os.read(master, 1024):
+        pass
+    return (time.perf_counter() - start) * 1000
+
+
+def drain(master: int) -> None:
+    while select.select([master], [], [], 0.5)[0]:
+        os.read(master, 65536)
+
+
+@pytest.mark.benchmark(group="echo")
+def test_a_key(house: House, values: dict[str, float], rounds: int, benchmark: Any) -> None:
+    """``cat`` on a bare terminal, and in a container that was started with ``run -it``."""
+    taken: dict[str, list[float]] = {}
+    ends = []
+    commands = {
+        "bare": ["cat"],
+        "fastbox": [*house.cli.argv, "run", "-it", "--rm", "--network", "none", "busybox", "cat"],
+    }
+    masters = {}
+    for name, argv in commands.items():
+        pid, master = pty.fork()
+        if pid == 0:
+            os.execvpe(argv[0], argv, {**house.cli.env, "TERM": "xterm"})
+        masters[name] = master
+        ends.append(pid)
+    time.sleep(1)  # its start is not what is measured
+    for name, master in masters.items():
+        os.write(master, b"\r")
+        drain(master)
+        taken[name] = []
+    for _ in range(rounds):
+        for name, master in masters.items():
+            taken[name].append(echo(master))
+            time.sleep(0.005)
+    for name, master in masters.items():
+        os.write(master, b"\r\x04")
+        with contextlib.suppress(OSError):
+            drain(master)
+        os.close(master)
+    for pid in ends:
+        os.waitpid(pid, 0)
+    medians = {name: sorted(times)[len(times) // 2] for name, times in taken.items()}
+    values["echo[fastbox] - echo[bare]"] = medians["fastbox"] - medians["bare"]
+    report(benchmark, [ms / 1000 for ms in taken["fastbox"]])
+
+
+# ---- the supervisor ----------------------------------------------------------------------------
+
+
+@pytest.mark.benchmark(group="supervisor")
+def test_two_hundred_containers(house: House, values: dict[str, float], benchmark: Any) -> None:
+    """With a restart policy each; what watching them costs, and what ``ps`` takes."""
+    config = msgspec.structs.replace(
+        house.config, command=["sleep", "10000"], restart=RestartPolicy(name="always")
+    )
+    start = time.perf_counter()
+    ids = [house.engine.start(house.engine.create(config).id).id for _ in range(WATCHED)]
+    taken = time.perf_counter() - start
+    with open(f"{house.runtime_dir}/supervisor.lock") as file:
+        pid = int("".join(c if c.isdigit() else " " for c in file.read()).split()[0])
+    wait_for(lambda: f"{WATCHED}" in house.cli.ok("supervisor", "status"), "all to be watched")
+    before = cpu_ticks(pid)
+    time.sleep(IDLE_SECONDS)
+    used = (cpu_ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
+    values["supervisor[cpu, idle]"] = 100 * used / IDLE_SECONDS
+    with open(f"/proc/{pid}/status") as file:
+        kibibytes = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+    values["supervisor[memory]"] = kibibytes / 1024
+    for container in ids:
+        house.engine.remove(container, force=True)
+    house.cli.ok("supervisor", "stop")
+    report(benchmark, [taken / WATCHED], containers=WATCHED)
+
+
+def cpu_ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
