@@ -163,7 +163,7 @@ def test_a_key(house: House, values: dict[str, float], rounds: int, benchmark: A
         for name, master in masters.items():
             taken[name].append(echo(master))
             time.sleep(0.005)
-    for name, master in masters.items():
+    for master in masters.values():
         os.write(master, b"\r\x04")
         with contextlib.suppress(OSError):
             drain(master)
