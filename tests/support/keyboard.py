@@ -15,6 +15,13 @@ from typing import Any
 from .command import Command
 
 
+def _at_a_terminal() -> None:
+    """As a login has it, whatever started the tests (``nohup``, ``&``)."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Keyboard:
     """A command on a terminal of its own.
 
@@ -34,7 +41,7 @@ class Keyboard:
             stdout=self.slave,
             stderr=self.slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=_at_a_terminal,  # noqa: PLW1509
         )
 
     def __enter__(self) -> Keyboard:
