@@ -24,12 +24,12 @@ class SupervisorVerbs:
     """See ``Engine``, which is one.
 
     Attributes:
-        warn: told what does not fail a verb, but is not as it should be.
+        warn: told what does not fail a verb, but is not as it should be; None: ``warnings.warn``.
     """
 
     root: str
     runtime_dir: str
-    warn: Callable[[str], None] = staticmethod(_warn)
+    warn: Callable[[str], None] | None = None
 
     if TYPE_CHECKING:
 
@@ -96,7 +96,7 @@ class SupervisorVerbs:
         try:
             call()
         except FastboxError as error:
-            self.warn(f"{error}; restart policies and health checks are not acted on")
+            (self.warn or _warn)(f"{error}; restart policies and health checks are not acted on")
 
     def _going_on(self, record: ContainerRecord) -> Callable[[], bool]:
         """Whether the container writes, or will: its policy starts it, or ``restart`` does."""
