@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PATIENCE = 5.0  # seconds that whoever follows a log waits for a policy to be acted on
 
 
-def _warn_python(text: str) -> None:
+def _warn(text: str) -> None:
     import warnings
 
     warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -24,12 +24,12 @@ class SupervisorVerbs:
     """See ``Engine``, which is one.
 
     Attributes:
-        _warn: told what does not fail a verb, but is not as it should be.
+        warn: told what does not fail a verb, but is not as it should be; None: ``warnings.warn``.
     """
 
     root: str
     runtime_dir: str
-    _warn: Callable[[str], None] = staticmethod(_warn_python)
+    warn: Callable[[str], None] | None = None
 
     if TYPE_CHECKING:
 
@@ -96,7 +96,7 @@ class SupervisorVerbs:
         try:
             call()
         except FastboxError as error:
-            self._warn(f"{error}; restart policies and health checks are not acted on")
+            (self.warn or _warn)(f"{error}; restart policies and health checks are not acted on")
 
     def _going_on(self, record: ContainerRecord) -> Callable[[], bool]:
         """Whether the container writes, or will: its policy starts it, or ``restart`` does."""

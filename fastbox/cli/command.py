@@ -42,7 +42,7 @@ class App:
             from ..engine import Engine
 
             self._engine = Engine(self.root, self.runtime_dir)
-            self._engine._warn = lambda text: output.error(f"WARNING: {text}")
+            self._engine.warn = lambda text: output.error(f"WARNING: {text}")
         return self._engine
 
 

@@ -102,7 +102,8 @@ class Probing:
                 return None
             status = core.wait_helper(self.spawned.pid)
             self.spawned.pid = 0
-            self._read()  # what is in the pipe; who still holds it open is not waited for
+            while self._read():  # what is in the pipe; who still holds it open is not waited for
+                pass
             self._check_errors()
             return status
         finally:
@@ -113,18 +114,22 @@ class Probing:
         """What it wrote, at most MAX_OUTPUT bytes, with ``...`` where something is missing."""
         return self.text.decode(errors="replace") + ("..." if self.cut else "")
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Whether there may be more to keep."""
+        if self.cut:
+            return False
         try:
             data = os.read(self.spawned.output, MAX_OUTPUT + 1)
         except BlockingIOError:
-            return
+            return False
         room = MAX_OUTPUT - len(self.text)
         self.text += data[:room]
-        if not data or len(data) > room:
+        self.cut = len(data) > room
+        if not data or self.cut:
             self.loop.remove_reader(self.spawned.output)
-            self.cut = len(data) > room
-            if data:
-                self._drain()
+        if self.cut:
+            self._drain()
+        return bool(data) and not self.cut
 
     def _drain(self) -> None:
         try:

@@ -90,7 +90,7 @@ class Chaos:
 @pytest.mark.usefixtures("busybox_image")
 def test_killed_at_any_point(engine: Engine, cli: Command) -> None:
     signal.setitimer(signal.ITIMER_REAL, SECONDS + TIME_LIMIT, 10)
-    engine._warn = lambda text: None  # it may be killed while it starts
+    engine.warn = lambda text: None  # it may be killed while it starts
     counters = [
         start(engine, "busybox", "sh", "-c", COUNT, name=f"count{i}", restart=ALWAYS)
         for i in range(3)

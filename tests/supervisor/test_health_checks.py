@@ -41,8 +41,11 @@ def test_from_starting_to_unhealthy_and_back(cli: Command, engine: Engine) -> No
     options = ["--health-interval", "100ms", "--health-retries", "2", "--name", "box"]
     cli.ok("run", "-d", *options, "--health-cmd", "echo here; test -e /up", "busybox", "sleep", "9")
     status = ("ps", "--format", "{{.Status}} {{.HealthStatus}}")
-    if state(engine)["Log"] == []:
-        assert cli.ok(*status).endswith(" (health: starting) starting")
+    long = Healthcheck(test=["CMD", "true"])  # the first probe after 30 seconds
+    start(engine, "busybox", name="long", healthcheck=long)
+    assert cli.ok(*status, "-f", "name=long").endswith(" (health: starting) starting")
+    assert state(engine, "long") == {"Status": "starting", "FailingStreak": 0, "Log": []}
+    engine.remove("long", force=True)
     wait_for(has(engine, "unhealthy"), "failures")
     assert cli.ok(*status).endswith(" (unhealthy) unhealthy")
     execute(engine, engine.container("box"), "touch", "/up")

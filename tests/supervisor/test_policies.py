@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from fastbox import Container, ContainerConfig, Engine, RestartPolicy, Status, supervision
-from fastbox.container import restarts
+from fastbox.container import launch, restarts
 from fastbox.errors import NotFound
 from tests.support.boxes import start
 from tests.support.command import Command
@@ -347,3 +348,28 @@ def test_stale_pids_get_no_signal(engine: Engine, busybox_image: str) -> None:
     assert engine.container("box").state.exit_code == 255
     engine.start_supervisor()
     wait_for(is_up(engine, 2), "its restart")
+
+
+# ---- the monitor's part ----------------------------------------------------------------------
+
+
+def test_what_a_monitor_runs_when_nobody_is_there(engine: Engine, busybox_image: str) -> None:
+    box = box_with(engine, busybox_image, "always")
+    plain = box_with(engine, busybox_image, "no", name="plain")
+    assert launch.end_command(engine.root, engine.runtime_dir, plain.record)[-2:] == [
+        "cleanup",
+        plain.id,
+    ]
+    kill_supervisor(engine)
+    command = launch.end_command(engine.root, engine.runtime_dir, box.record)
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert supervision.is_running(engine.runtime_dir)
+    flags = _monitor_flags(engine, box), _monitor_flags(engine, plain)
+    assert ["s" in found for found in flags] == [True, False]
+
+
+def _monitor_flags(engine: Engine, box: Container) -> str:
+    with open(f"/proc/{box.state.monitor_pid}/cmdline", "rb") as file:
+        words = file.read().decode().split("\0")
+    return words[words.index(engine.root) - 1]
