@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidArgument
-from ..oci.image import Healthcheck
+from ..oci.healthcheck import Healthcheck
 from .errors import CliError
 from .flags import Checked, Flag, Integer, Switch, Text, Values
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..oci.image import Healthcheck
+from ..oci.healthcheck import Healthcheck
 
 
 class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):

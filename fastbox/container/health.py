@@ -8,7 +8,7 @@ import msgspec
 
 from .. import atomic
 from ..errors import InvalidArgument
-from ..oci.image import Healthcheck
+from ..oci.healthcheck import Healthcheck
 from .record import ContainerRecord, ContainerState, Health, Probe
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-from ..oci.image import Healthcheck
+from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
 VERSION = 1

@@ -12,7 +12,8 @@ import msgspec
 
 from ..errors import InvalidArgument
 from ..oci import times
-from ..oci.image import Defaults, Healthcheck
+from ..oci.healthcheck import Healthcheck
+from ..oci.image import Defaults
 from .words import expand, split_words
 
 DEFAULT_SHELL = ["/bin/sh", "-c"]

@@ -16,6 +16,7 @@ import msgspec
 from ..errors import ImageError
 from . import digest as digests
 from . import platform as platforms
+from .healthcheck import Healthcheck
 
 MAX_DOCUMENT = 4 * 1024 * 1024  # bytes of a manifest, index or config (CVE-2023-25153)
 MAX_LAYERS = 127  # Docker's limit, and about what overlayfs mounts
@@ -126,17 +127,6 @@ class Index(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     manifests: list[Descriptor]
     annotations: dict[str, str] | None = None
     artifact_type: str | None = None
-
-
-class Healthcheck(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):
-    """Docker's HEALTHCHECK; durations in nanoseconds, 0 = inherited or default."""
-
-    test: list[str] | None = None
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-    retries: int = 0
 
 
 class Defaults(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):

@@ -9,7 +9,7 @@ from fastbox.container import health
 from fastbox.container.merge import merge
 from fastbox.container.record import Health, Probe
 from fastbox.errors import InvalidArgument
-from fastbox.oci.image import Healthcheck
+from fastbox.oci.healthcheck import Healthcheck
 
 SECOND = 1_000_000_000
 IMAGE = {"Test": ["CMD", "check"], "Interval": 5 * SECOND, "Retries": 4}

@@ -12,7 +12,7 @@ import pytest
 
 from fastbox import Container, Engine, RestartPolicy, supervision
 from fastbox.container import health
-from fastbox.oci.image import Healthcheck
+from fastbox.oci.healthcheck import Healthcheck
 from fastbox.supervisor.checks import go_duration
 from tests.support.boxes import execute, image, start
 from tests.support.command import Command
