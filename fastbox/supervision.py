@@ -163,10 +163,10 @@ def stop(runtime: str) -> bool:
         os.close(os.open(stopped_path(runtime), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     if not is_running(runtime):
         return False
-    with contextlib.suppress(OSError):
-        ask(runtime, request="stop")
     deadline = time.monotonic() + START
     while is_running(runtime):
+        with contextlib.suppress(OSError):  # it may be about to listen
+            ask(runtime, request="stop")
         if time.monotonic() > deadline:
             raise _silent(runtime)
         time.sleep(0.005)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import FastboxError
 from . import output
 from .command import App, FlagCommand
 from .flags import Flag, Switch, Values
@@ -10,12 +9,7 @@ from .flags import Flag, Switch, Values
 
 def start(app: App, values: Values, words: list[str]) -> int:
     """Start the supervisor, if there is none."""
-    try:
-        status = app.engine.start_supervisor()
-    except FastboxError:
-        if values.quiet:
-            return 1
-        raise
+    status = app.engine.start_supervisor()
     if not values.quiet:
         output.line(f"supervisor is running (pid {status['pid']})")
     return 0

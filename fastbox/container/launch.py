@@ -247,7 +247,7 @@ def end_command(root: str, runtime: str, record: ContainerRecord) -> list[str]:
     """What the monitor runs when the container has ended: what removes it, or, where a restart
     policy may start it again and no supervisor is there, what starts one."""
     if record.config.restart.name != "no":
-        return _own_command(root, runtime, "supervisor", "start", "--quiet")
+        return _own_command(root, runtime, "supervisor", "run", "--detach", "--unasked")
     return cleanup_command(root, runtime, record.id)
 
 

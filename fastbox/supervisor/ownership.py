@@ -20,12 +20,17 @@ _FIRST_FD = 3  # sd_listen_fds(3)
 class Ownership:
     """The lock, held until the process ends.
 
+    Args:
+        unasked: a monitor brings it back: it stays away after ``supervisor stop``. Looked at under
+            the lock, which ``stop`` looks at after it has left its mark: one of the two sees it.
+
     Raises:
-        Conflict: another supervisor has it.
+        Conflict: another supervisor has it, or see ``unasked``.
     """
 
-    def __init__(self, runtime: str) -> None:
+    def __init__(self, runtime: str, *, unasked: bool = False) -> None:
         self.runtime = runtime
+        self._unasked = unasked
         os.makedirs(runtime, mode=0o700, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self.fd = os.open(supervision.lock_path(runtime), flags, 0o600)
@@ -49,6 +54,8 @@ class Ownership:
                         f"{pid or 'unknown'})"
                     ) from None
                 time.sleep(0.002)
+        if self._unasked and os.path.exists(supervision.stopped_path(self.runtime)):
+            raise Conflict("it was told to stop, and nobody has asked for it since")
         own = os.getpid()
         text = f"{own} {process.start_time(own)}\n".encode()
         os.pwrite(self.fd, text, 0)

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from ..engine import Engine
 
 
-def run(engine: Engine, *, detached: bool) -> int:
+def run(engine: Engine, *, detached: bool, unasked: bool = False) -> int:
     """Serve until told to end; the exit status.
+
+    Args:
+        unasked: nobody has typed a command that needs it: see ``ownership.Ownership``.
 
     Raises:
         FastboxError: it could not begin (in the foreground; else the starter prints it).
@@ -36,7 +39,7 @@ def run(engine: Engine, *, detached: bool) -> int:
         ownership.notify("READY=1")
 
     try:
-        _serve(engine, ready)
+        _serve(engine, ready, unasked)
     except BaseException as error:
         if problems >= 0:  # the starter prints it
             text = str(error) if isinstance(error, FastboxError) else repr(error)
@@ -49,14 +52,14 @@ def run(engine: Engine, *, detached: bool) -> int:
     return 0
 
 
-def _serve(engine: Engine, ready: Callable[[], None]) -> None:
+def _serve(engine: Engine, ready: Callable[[], None], unasked: bool) -> None:
     from ..container.lifecycle import Lifecycle
     from .service import main
 
     root, runtime = engine.root, engine.runtime_dir
     # One that tells nobody of what it starts: it would tell us.
     lifecycle = Lifecycle(engine._containers, engine._volumes, root, f"{root}/layers")
-    main(root, runtime, lifecycle, ready)
+    main(root, runtime, lifecycle, ready, unasked=unasked)
 
 
 def _log(engine: Engine, error: BaseException) -> None:

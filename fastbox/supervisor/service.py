@@ -227,10 +227,18 @@ def _is_allowed(connection: socket.socket) -> bool:
     return uid in (0, os.geteuid())
 
 
-def main(root: str, runtime: str, lifecycle: Lifecycle, ready: Callable[[], None]) -> None:
+def main(
+    root: str,
+    runtime: str,
+    lifecycle: Lifecycle,
+    ready: Callable[[], None],
+    *,
+    unasked: bool = False,
+) -> None:
     """Be the supervisor of a store until told to end.
 
     Args:
+        unasked: see ``ownership.Ownership``.
         ready: called when it serves.
 
     Raises:
@@ -238,7 +246,7 @@ def main(root: str, runtime: str, lifecycle: Lifecycle, ready: Callable[[], None
     """
     import uvloop
 
-    owned = ownership.Ownership(runtime)
+    owned = ownership.Ownership(runtime, unasked=unasked)
     listener = None
     try:
         listener = owned.listen()

@@ -373,3 +373,18 @@ def _monitor_flags(engine: Engine, box: Container) -> str:
     with open(f"/proc/{box.state.monitor_pid}/cmdline", "rb") as file:
         words = file.read().decode().split("\0")
     return words[words.index(engine.root) - 1]
+
+
+def test_a_monitor_brings_the_supervisor_back(engine: Engine, busybox_image: str) -> None:
+    """Nobody types a command: what asks for the state does not look for a supervisor."""
+    box = box_with(engine, busybox_image, "always")
+    kill_supervisor(engine)
+    os.kill(box.state.pid, signal.SIGKILL)
+    wait_for(lambda: engine._containers.state(box.record).run == 2, "its restart")
+    assert supervision.is_running(engine.runtime_dir)
+    engine.stop_supervisor()
+    os.kill(engine._containers.state(box.record).pid, signal.SIGKILL)
+    wait_for(lambda: not engine._containers.state(box.record).status.is_up, "its end")
+    # Told to stop, it stays away until somebody needs it.
+    wait_for(lambda: not os.path.exists(f"/proc/{box.state.monitor_pid}"), "the monitor's end")
+    assert not supervision.is_running(engine.runtime_dir)
