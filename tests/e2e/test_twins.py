@@ -30,8 +30,8 @@ def normal(text: str) -> str:
 
 
 def last_line(result: Result) -> str:
-    """The error itself, without the usage text behind it."""
-    lines = normal(result.err).splitlines()
+    """The error itself, without the usage text behind it and docker's own log before it."""
+    lines = [line for line in normal(result.err).splitlines() if not line.startswith("time=")]
     return lines[0] if lines else ""
 
 
