@@ -248,10 +248,12 @@ def spawn_helper(helper_fd, argv, fds):
     cdef _Vector arguments = _Vector(argv)
     cdef _Vector environment = _Vector([])
     cdef int numbers[16]
-    cdef int count = len(fds), i, pid, helper = helper_fd
+    cdef int count = len(fds), i, pid, helper
     if count > 16:
         raise ValueError("too many descriptors")
-    duplicates = []
+    # All of them above the numbers that the child fills, or closes, one after the other.
+    duplicates = [_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64)]
+    helper = duplicates[0]
     try:
         for i in range(count):
             numbers[i] = -1
