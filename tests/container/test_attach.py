@@ -199,6 +199,7 @@ def test_the_starter_may_take_a_break_and_misses_nothing(
 def test_clients_come_and_go(engine: Engine, busybox_image: str) -> None:
     box = start(engine, busybox_image, "sh", "-c", COUNTER)
     wait_for(lambda: os.path.exists(f"{engine.runtime_dir}/{box.id}/attach"), "the socket")
+    grows(box)  # the log is open by now
     before = len(os.listdir(f"/proc/{box.state.monitor_pid}/fd"))
     for _ in range(100):
         client = Client(engine, box)
@@ -308,6 +309,7 @@ def test_what_a_client_may_say(
 def test_descriptors_that_nobody_asked_for(engine: Engine, busybox_image: str) -> None:
     box = start(engine, busybox_image, "sh", "-c", COUNTER)
     wait_for(lambda: os.path.exists(f"{engine.runtime_dir}/{box.id}/attach"), "the socket")
+    grows(box)  # the log is open by now
     before = len(os.listdir(f"/proc/{box.state.monitor_pid}/fd"))
     for count in (1, 2, 5, 100):
         with connected(engine, box) as connection, contextlib.suppress(OSError):
