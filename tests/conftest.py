@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
 
-IMAGES = ("busybox", "debian", "redis")
+IMAGES = ("busybox", "debian", "redis", "systemd")
 
 
 # ---- rules -----------------------------------------------------------------------------------
@@ -268,6 +268,12 @@ def debian_image(root: str) -> str:
 def redis_image(root: str) -> str:
     """Name of an image with Debian's redis-server and redis-cli."""
     return "redis"
+
+
+@pytest.fixture
+def systemd_image(root: str) -> str:
+    """Name of an image whose init is systemd; for a privileged container."""
+    return "systemd"
 
 
 @pytest.fixture(scope="session")

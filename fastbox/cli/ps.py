@@ -168,8 +168,8 @@ def status_text(box: Container) -> str:
         return "Dead"
     if state.status is Status.CREATED:
         return "Created"
-    if not state.finished_at:
-        return ""
+    if not state.finished_at:  # nobody saw it
+        return f"Exited ({state.exit_code})"
     return f"Exited ({state.exit_code}) {human.ago(state.finished_at)}"
 
 

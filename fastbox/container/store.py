@@ -376,6 +376,9 @@ class ContainerStore:
             if ended is None or ended.run < running.run:
                 # Init has ended; while the monitor lives, its record is about to come.
                 return self._up(record, running) if monitored else self._lost(running)
+        lost = self._lost_run(record.id, ended) if running is None else None
+        if lost is not None:
+            return self._lost(lost)
         if ended is None:
             return self._never_ended(record.id)
         return ContainerState(
@@ -438,6 +441,20 @@ class ContainerStore:
             error=f"exit status lost: {why}",
             started_at=running.started_at,
             run=running.run,
+        )
+
+    def _lost_run(self, container_id: str, ended: _ExitFile | None) -> _StateFile | None:
+        """The run that a power loss ended: there is no state.json, but the room which the monitor
+        has taken for the exit record when it started (``_core/monitor/record.c``)."""
+        if not os.path.exists(f"{self.directory(container_id)}/.exit.new"):
+            return None
+        return _StateFile(
+            run=(ended.run if ended is not None else 0) + 1,
+            pid=0,
+            pid_starttime=0,
+            monitor_pid=0,
+            monitor_starttime=0,
+            started_at="",
         )
 
     def _never_ended(self, container_id: str) -> ContainerState:
@@ -510,6 +527,8 @@ class ContainerStore:
     def last_run(self, container_id: str) -> int:
         """Number of the last start, 0 if there was none."""
         running, ended = self._state_file(container_id), self._exit_file(container_id)
+        if running is None:
+            running = self._lost_run(container_id, ended)
         return max(running.run if running else 0, ended.run if ended else 0)
 
     def ran_since_boot(self, container_id: str) -> bool:

@@ -316,6 +316,10 @@ def test_reboot(cli: Command, engine: Engine, busybox_image: str) -> None:
     for name in ("always", "unless-stopped", "on-failure", "no"):
         engine.stop(f"{name}-stopped", timeout=0)
     reboot(engine)
+    assert engine.container("no").state.status is Status.EXITED
+    assert engine.container("no").state.exit_code == 255
+    assert "restarted" in engine.container("no").state.error
+    assert engine.container("no-created").state.status is Status.CREATED
     cli.ok("ps")  # the first command
     assert supervision.is_running(engine.runtime_dir)
     wanted = ["always", "always-stopped", "unless-stopped"]

@@ -39,6 +39,15 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
             'CMD ["redis-server", "--protected-mode", "no", "--dir", "/data"]',
         ],
     ),
+    # A machine of its own: systemd as init, and what a fastbox of the host needs there.
+    "systemd": (
+        [
+            "--variant=minbase",
+            "--include=systemd,systemd-sysv,dbus,procps,python3,libisal2,libzstd1,libssl3",
+            *SLIM,
+        ],
+        ['CMD ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3"],
+    ),
     # What bench/ unpacks: about 200 MB in 10,000 files.
     "big": (
         ["--variant=minbase", "--include=python3"],

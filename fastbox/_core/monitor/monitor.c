@@ -200,7 +200,7 @@ static const char *keep_private(char *argument) {
   static char kept[64 << 10]; /* untouched beyond what there is */
   size_t length = strnlen(argument, sizeof kept - 1);
   memcpy(kept, argument, length);
-  memset(argument, 0, strlen(argument));
+  memset(argument, ' ', strlen(argument));
   return kept;
 }
 
