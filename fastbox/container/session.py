@@ -105,7 +105,7 @@ class Session:
             if reading and source in ready:
                 self._read_input(source, scanner)
             if self._socket.fileno() in ready:
-                status = self._receive(streams.stdout)
+                status = self._receive(streams)
                 if status is not None:
                     return status
             self._send_input()
@@ -155,7 +155,7 @@ class Session:
             return False  # the monitor is gone: the next receive says so
         return True
 
-    def _receive(self, stdout: int | None) -> int | None:
+    def _receive(self, streams: Streams) -> int | None:
         """Handle a packet; the exit status if it is the last one."""
         try:
             packet = self._socket.recv(PACKET)
@@ -163,7 +163,7 @@ class Session:
             packet = b""
         kind, data = packet[:1], memoryview(packet)[1:]
         if kind == b"O":
-            _write_all(stdout, data)
+            _write_all(streams.stdout, data)
         elif kind == b"K":
             self._waiting = False
         elif kind == b"X":
@@ -174,6 +174,8 @@ class Session:
                 hint="it goes on; `fastbox logs` has all of it",
             )
         elif not kind:
+            if any(map(_has_no_reader, (streams.stdout, streams.stderr))):
+                raise BrokenPipeError
             raise FastboxError(
                 "the container's exit status is lost: its monitor was killed",
                 hint="`fastbox ps -a` shows what is left of it",
@@ -223,6 +225,15 @@ def relay_terminal(master: int, streams: Streams) -> None:
                 _write_all(streams.stdout, data or b"")
             if typed:
                 typed = typed[_write_some(master, typed) :]
+
+
+def _has_no_reader(fd: int | None) -> bool:
+    """Whether a descriptor is a pipe whose reader has gone: then the monitor has let us go."""
+    if fd is None:
+        return False
+    poller = select.poll()
+    poller.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poller.poll(0))
 
 
 def _read(fd: int) -> bytes | None:

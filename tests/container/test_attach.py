@@ -248,7 +248,7 @@ def test_a_reader_that_leaves(cli: Command, engine: Engine, busybox_image: str) 
     box = start(engine, busybox_image, "sh", "-c", COUNTER, name="box")
     command = " ".join([*cli.argv, "attach", "box", "|", "head", "-n", "1"])
     done = subprocess.run(["sh", "-c", command], env=cli.env, capture_output=True, timeout=60)
-    assert done.stdout.strip().isdigit()
+    assert done.stdout.strip().isdigit() and done.stderr == b""
     grows(box)
     assert engine.container("box").state.status is Status.RUNNING
     engine.kill("box")
