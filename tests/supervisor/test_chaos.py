@@ -73,16 +73,27 @@ class Chaos:
         start(self.engine, "busybox", "sh", "-c", "echo x; exit 7", name=name, restart=policy)
         self.failing.append(name)
 
-    def list_and_die(self) -> None:
-        client = self.cli.popen("ps", "-a", stdout=subprocess.DEVNULL)
-        threading.Event().wait(self.dice.random() * 0.1)
+    def use_and_die(self) -> None:
+        """A client is killed while it starts, or while it does what it was started for."""
+        name = f"count{self.dice.randrange(3)}"
+        words = self.dice.choice(
+            [
+                ["ps", "-a"],
+                ["attach", name],
+                ["logs", "-f", name],
+                ["exec", name, "sleep", "0.1"],
+                ["restart", "-t", "0", f"loop{self.dice.randrange(4)}"],
+            ]
+        )
+        client = self.cli.popen(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        threading.Event().wait(self.dice.random() * 0.3)
         client.kill()
         client.communicate()
 
     def step(self) -> None:
         actions = [self.kill_supervisor, self.start_supervisors, self.start_by_hand,
-                   self.add_failing, self.list_and_die]  # fmt: skip
-        weights = [10, 8, 4, 1 if len(self.failing) < 12 else 0, 2]
+                   self.add_failing, self.use_and_die]  # fmt: skip
+        weights = [10, 8, 4, 1 if len(self.failing) < 12 else 0, 4]
         self.dice.choices(actions, weights)[0]()
         threading.Event().wait(self.dice.random() * 0.2)
 
