@@ -40,7 +40,7 @@ static int open_master(void) {
   return -1;
 }
 
-static int send_master(int socket, int fd) {
+int fb_send_fd(int socket, int fd) {
   char byte = 'T';
   struct iovec part = {&byte, 1};
   union {
@@ -78,7 +78,7 @@ static int connect_pair(struct fb_context *context, int master, int slave, uint6
     if (ioctl(master, TIOCSWINSZ, &window) < 0) FAIL_AT(4);
   }
   if (bind && bind_console(slave) < 0) FAIL_AT(5);
-  if (send_master(context->console_fd, master) < 0) FAIL_AT(6);
+  if (fb_send_fd(context->console_fd, master) < 0) FAIL_AT(6);
   for (int i = 0; i < 3; i++) context->stdio[i] = slave;
   return 0;
 }

@@ -128,24 +128,8 @@ static int await_command(pid_t joiner, int options) {
 
 /* The master from P, a copy of it to the engine; -1: P has failed, and says why itself. */
 static int pass_master(int from, int engine) {
-  char byte;
-  struct iovec part = {&byte, 1};
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct msghdr message = {0};
-  int master = -1;
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.space;
-  message.msg_controllen = sizeof control.space;
-  ssize_t n;
-  do n = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
-  while (n < 0 && errno == EINTR);
-  if (n != 1 || !CMSG_FIRSTHDR(&message)) return -1;
-  memcpy(&master, CMSG_DATA(&control.header), sizeof master);
-  if (engine >= 0 && sendmsg(engine, &message, MSG_NOSIGNAL) < 0) errno = 0; /* it has left */
+  int master = receive_fd(from, 0);
+  if (master >= 0 && engine >= 0 && fb_send_fd(engine, master) < 0) errno = 0; /* it has left */
   return master;
 }
 

@@ -75,30 +75,10 @@ static int if_open(int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : fd; }
 
 static void set_nonblocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
-/* The master that init has sent (launch/console.c). */
-static int receive_master(void) {
-  char byte;
-  struct iovec part = {&byte, 1};
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct msghdr message = {0};
-  int fd = -1;
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.space;
-  message.msg_controllen = sizeof control.space;
-  if (recvmsg(FB_FD_CONSOLE, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) == 1 &&
-      CMSG_FIRSTHDR(&message) && control.header.cmsg_type == SCM_RIGHTS)
-    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-  close(FB_FD_CONSOLE);
-  return fd;
-}
-
 static void open_streams(const char *flags) {
   if (strchr(flags, 't')) {
-    int master = receive_master();
+    int master = receive_fd(FB_FD_CONSOLE, MSG_DONTWAIT); /* from init, see launch/console.c */
+    close(FB_FD_CONSOLE);
     if (master < 0) return;
     slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     streams[0] = input.tty = master;
