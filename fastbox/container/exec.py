@@ -93,7 +93,7 @@ class _Helper:
     ) -> None:
         self._container, self._request, self._plan = container, request, plan
         self._stack = stack
-        self._master = -1
+        self._pid = 0
         pidfd = process.open_pidfd(container.state.pid, container.state.pid_starttime)
         if pidfd is None:
             raise NotRunning(f"container {container.id} is not running")
@@ -120,7 +120,19 @@ class _Helper:
                 [b"fastbox-enter", *_procs(cgroup)],
                 [*self._stdio(streams), plan_fd, error_write, pidfd, cgroup_fd, console],
             )
+        stack.callback(self._abandon)
         self._pumps.handed_over()
+
+    def _abandon(self) -> None:
+        """Interrupted before its end: the command dies with the helper."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self._reap()
+
+    def _reap(self) -> int:
+        status = core.wait_helper(self._pid)
+        self._pid = 0
+        return status
 
     def _stdio(self, streams: launch.Streams) -> list[int]:
         from .pumps import Pumps
@@ -138,12 +150,8 @@ class _Helper:
 
     def wait(self) -> int:
         """The command's exit status."""
-        try:
-            record = os.read(self._error, _ERROR.size)
-            status: int = core.wait_helper(self._pid)
-        except BaseException:  # interrupted: the command dies with the helper
-            self._kill()
-            raise
+        record = os.read(self._error, _ERROR.size)
+        status = self._reap()
         self._raise(record)
         return status
 
@@ -155,19 +163,17 @@ class _Helper:
         """
         from .session import relay_terminal
 
+        master = self._receive_master()
+        self._raise(os.read(self._error, _ERROR.size))
         try:
-            master = self._receive_master()
-            self._raise(os.read(self._error, _ERROR.size))
             relay_terminal(master, streams)
         except Detached:
             from .pumps import reap_later
 
             reap_later(self._pid)
+            self._pid = 0
             raise
-        except BaseException:
-            self._kill()
-            raise
-        return core.wait_helper(self._pid)
+        return self._reap()
 
     def _receive_master(self) -> int:
         """-1 when there is none: the error record says why."""
@@ -178,10 +184,6 @@ class _Helper:
         master = array.array("i", control[0][2])[0]
         self._stack.callback(os.close, master)
         return master
-
-    def _kill(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)
-        core.wait_helper(self._pid)
 
     def _raise(self, record: bytes) -> None:
         """Raise what a helper's error record says."""
