@@ -36,6 +36,11 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
         sync_directory(directory or ".")
 
 
+def touch(path: str) -> None:
+    """Make an empty file, unless there is one: a mark that says something by being there."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def sync_directory(path: str) -> None:
     """fsync a directory, so that renames in it survive a power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -12,15 +12,15 @@ import contextlib
 import fcntl
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
+from . import atomic
 from .container import process
 from .errors import FastboxError
+from .sockets import short_path
 
 ANSWER = 5.0  # seconds that a supervisor has to answer
 START = 20.0  # seconds that a new one has until it answers
@@ -67,19 +67,6 @@ def owner(runtime: str) -> int:
 def was_stopped(runtime: str) -> bool:
     """Whether the user stopped it."""
     return os.path.exists(stopped_path(runtime))
-
-
-@contextlib.contextmanager
-def short_path(path: str) -> Iterator[str]:
-    """The path of a socket in 107 bytes, which is all that the kernel takes."""
-    if len(os.fsencode(path)) < 108:
-        yield path
-        return
-    fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"
-    finally:
-        os.close(fd)
 
 
 def ask(runtime: str, **request: Any) -> dict[str, Any]:
@@ -160,7 +147,7 @@ def stop(runtime: str) -> bool:
         FastboxError: it does not end.
     """
     with contextlib.suppress(FileNotFoundError):
-        os.close(os.open(stopped_path(runtime), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        atomic.touch(stopped_path(runtime))
     if not is_running(runtime):
         return False
     deadline = time.monotonic() + START
@@ -192,9 +179,10 @@ def _is_there(runtime: str, **request: Any) -> bool:
 
 
 def command(root: str, runtime: str, *words: str) -> list[str]:
-    """A command line of the supervisor's."""
-    store = ["--root", root, "--runtime-dir", runtime]
-    return [sys.executable, "-I", "-m", "fastbox", *store, "supervisor", *words]
+    """A command line of the supervisor's; see ``launch.own_command``."""
+    from .container.launch import own_command
+
+    return own_command(root, runtime, "supervisor", *words)
 
 
 def spawn(root: str, runtime: str) -> None:
@@ -206,13 +194,14 @@ def spawn(root: str, runtime: str) -> None:
     """
     import subprocess
 
-    if not sys.executable:
+    argv = command(root, runtime, "run", "--detach")
+    if not argv:
         raise FastboxError("the supervisor cannot be started: the interpreter's path is unknown")
     ours = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     try:
         with subprocess.Popen(
-            command(root, runtime, "run", "--detach"),
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import Conflict, Detached
 from . import streams
 from .command import App, FlagCommand
 from .errors import CliError
 from .flags import Flag, Switch, Values
 
-if TYPE_CHECKING:
-    from ..container.record import Container
-
 
 def attach(app: App, values: Values, words: list[str]) -> int:
     """Connect to a running container's streams; the container's exit status."""
     box = app.engine.container(words[0])
-    return to_container(app, values, box, stdin=not values.no_stdin)
-
-
-def to_container(app: App, values: Values, box: Container, *, stdin: bool) -> int:
-    """Attach to a container that runs: what ``start -a`` of such a one does too."""
     from .signals import Forwarding
 
     config = box.record.config
-    given = streams.descriptors(list(streams.NAMES), interactive=stdin and config.interactive)
+    given = streams.descriptors(
+        list(streams.NAMES), interactive=config.interactive and not values.no_stdin
+    )
     if box.state.status.is_up:
         streams.check_terminal(config.tty, given["stdin"])
     options = streams.terminal_options(values, config.tty)

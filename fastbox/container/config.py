@@ -72,6 +72,11 @@ class RestartPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
     name: str = "no"
     max_retries: int = 0
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the end of a run may be followed by another."""
+        return self.name not in ("", "no")
+
 
 class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Everything that can be asked of a container. Only ``image`` is required.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from .. import atomic
 from .._core import launch as core
 from ..errors import InvalidArgument
 from ..locks import lock
+from ..oci import times
 from . import cgroups, etc_files, health, init_layer, mounts, names, process, spec
 from .config import ContainerConfig
 from .merge import merge
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 
 MAX_GROUPS = 1024  # as the launch plan has it
 SWEEP_RACES = 50
-
-
-def timestamp() -> str:
-    """Now, RFC 3339 with nanoseconds, UTC."""
-    now = time.time_ns()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
 
 
 def create(
@@ -68,7 +62,7 @@ def create(
             undo.callback(store.release_name, name, container_id)
             image_config = image.config.get("config") or {}
             assert isinstance(image_config, dict)
-            record = merge(container_id, name, timestamp(), config, image_config)
+            record = merge(container_id, name, times.now(), config, image_config)
             record.image_name = image_name
             record.image_id = image.id
             record.manifest_digest = image.manifest_digest

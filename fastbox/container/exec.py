@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .record import ContainerRecord
 
 _ERROR = struct.Struct("=IiiI")
+ERROR_SIZE = _ERROR.size
 
 
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,44 @@ def run(
         return helper.wait()
 
 
+def spawn(
+    container: Container, cgroup: Cgroup, plan: Plan, stdio: list[int], errors: int, console: int
+) -> int:
+    """Start the helper that joins a container (``_core/monitor/enter.c`` has its descriptors); its
+    pid, for ``core.wait_helper``.
+
+    Args:
+        stdio: what the command gets. errors: where an error record goes. console: where the master
+            of a terminal goes, or -1.
+
+    Raises:
+        NotRunning: the container has ended. OSError
+    """
+    with contextlib.ExitStack() as stack:
+        init = process.open_pidfd(container.state.pid, container.state.pid_starttime)
+        if init is None:
+            raise NotRunning(f"container {container.id} is not running")
+        stack.callback(os.close, init)
+        plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
+        stack.callback(os.close, plan_fd)
+        os.write(plan_fd, plan.data)
+        cgroup_fd = -1
+        if cgroup.v2_dir is not None:
+            cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, cgroup_fd)
+        procs = [os.fsencode(f"{path}/cgroup.procs") for path in cgroup.v1_dirs.values()]
+        return core.spawn_helper(
+            launch.sealed_helper(),
+            [b"fastbox-enter", *procs],
+            [*stdio, plan_fd, errors, init, cgroup_fd, console],
+        )
+
+
+def decode_error(record: bytes) -> core.StepError | None:
+    """What a helper has reported; None if nothing went wrong."""
+    return core.StepError(*_ERROR.unpack(record)) if len(record) == _ERROR.size else None
+
+
 class _Helper:
     """The helper of one exec: what it gets, and what comes back."""
 
@@ -94,17 +133,7 @@ class _Helper:
         self._container, self._request, self._plan = container, request, plan
         self._stack = stack
         self._pid = 0
-        pidfd = process.open_pidfd(container.state.pid, container.state.pid_starttime)
-        if pidfd is None:
-            raise NotRunning(f"container {container.id} is not running")
-        stack.callback(os.close, pidfd)
-        plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
-        stack.callback(os.close, plan_fd)
-        os.write(plan_fd, plan.data)
-        cgroup_fd = -1
-        if cgroup.v2_dir is not None:
-            cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, cgroup_fd)
+        stack.callback(self._abandon)
         self._error, error_write = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, self._error)
         with contextlib.ExitStack() as theirs:  # closed once the helper has its own
@@ -115,12 +144,8 @@ class _Helper:
                 stack.callback(self._console.close)
                 theirs.callback(other.close)
                 console = other.fileno()
-            self._pid = core.spawn_helper(
-                launch.sealed_helper(),
-                [b"fastbox-enter", *_procs(cgroup)],
-                [*self._stdio(streams), plan_fd, error_write, pidfd, cgroup_fd, console],
-            )
-        stack.callback(self._abandon)
+            stdio = self._stdio(streams)
+            self._pid = spawn(container, cgroup, plan, stdio, error_write, console)
         self._pumps.handed_over()
 
     def _abandon(self) -> None:
@@ -150,7 +175,7 @@ class _Helper:
 
     def wait(self) -> int:
         """The command's exit status."""
-        record = os.read(self._error, _ERROR.size)
+        record = os.read(self._error, ERROR_SIZE)
         status = self._reap()
         self._raise(record)
         return status
@@ -164,13 +189,13 @@ class _Helper:
         from .session import relay_terminal
 
         master = self._receive_master()
-        self._raise(os.read(self._error, _ERROR.size))
+        self._raise(os.read(self._error, ERROR_SIZE))
         try:
             relay_terminal(master, streams)
         except Detached:
-            from .pumps import reap_later
+            import threading
 
-            reap_later(self._pid)
+            threading.Thread(target=core.wait_helper, args=(self._pid,), daemon=True).start()
             self._pid = 0
             raise
         return self._reap()
@@ -187,10 +212,10 @@ class _Helper:
 
     def _raise(self, record: bytes) -> None:
         """Raise what a helper's error record says."""
-        if len(record) != _ERROR.size:
+        error = decode_error(record)
+        if error is None:
             return
         container, request, state = self._container, self._request, self._container.state
-        error = core.StepError(*_ERROR.unpack(record))
         dying = error.step == core.STEP_SETNS and error.errno == errno.ESRCH
         if dying or not process.is_alive(state.pid, state.pid_starttime):
             raise NotRunning(f"container {container.id} is not running") from error
@@ -234,10 +259,6 @@ def told(
     finally:
         if not left or code:
             journal.container("exec_die", record, execID=exec_id, exitCode=str(code))
-
-
-def _procs(cgroup: Cgroup) -> list[bytes]:
-    return [os.fsencode(f"{path}/cgroup.procs") for path in cgroup.v1_dirs.values()]
 
 
 def make_plan(

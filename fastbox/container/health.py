@@ -9,6 +9,7 @@ import msgspec
 from .. import atomic
 from ..errors import InvalidArgument
 from ..oci.healthcheck import Healthcheck
+from .files import check_version, read_file
 from .record import ContainerRecord, ContainerState, Health, Probe
 
 if TYPE_CHECKING:
@@ -128,8 +129,6 @@ def load(store: ContainerStore, container_id: str, run: int) -> Health:
     Raises:
         StoreError: a newer fastbox wrote it.
     """
-    from .store import check_version, read_file
-
     file = path(store, container_id)
     data = read_file(file)
     try:

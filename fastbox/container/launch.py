@@ -203,10 +203,8 @@ def window_of(streams: Streams | None) -> tuple[int, int]:
     """(rows, columns) of the client's terminal; zeros if it has none."""
     from . import terminal
 
-    for fd in (streams.stdin, streams.stdout) if streams is not None else ():
-        if fd is not None and os.isatty(fd):
-            return terminal.size(fd)
-    return 0, 0
+    shown = None if streams is None else terminal.first(streams.stdin, streams.stdout)
+    return (0, 0) if shown is None else terminal.size(shown)
 
 
 def make_plan(
@@ -240,18 +238,19 @@ def make_plan(
 
 def cleanup_command(root: str, runtime: str, container_id: str) -> list[str]:
     """What the monitor runs to remove a container that nobody waits for."""
-    return _own_command(root, runtime, "container", "cleanup", container_id)
+    return own_command(root, runtime, "container", "cleanup", container_id)
 
 
 def end_command(root: str, runtime: str, record: ContainerRecord) -> list[str]:
     """What the monitor runs when the container has ended: what removes it, or, where a restart
     policy may start it again and no supervisor is there, what starts one."""
-    if record.config.restart.name != "no":
-        return _own_command(root, runtime, "supervisor", "run", "--detach", "--unasked")
+    if record.config.restart.is_set:
+        return own_command(root, runtime, "supervisor", "run", "--detach", "--unasked")
     return cleanup_command(root, runtime, record.id)
 
 
-def _own_command(root: str, runtime: str, *words: str) -> list[str]:
+def own_command(root: str, runtime: str, *words: str) -> list[str]:
+    """A command line of fastbox's own on a store; empty where the interpreter is unknown."""
     if not sys.executable:
         return []
     options = ["--root", root, "--runtime-dir", runtime]
@@ -409,7 +408,7 @@ def _monitor_argv(
     flags += "o" if config.stdin_once else ""
     if config.auto_remove:
         flags += removal_flag(record, attached)
-    if config.restart.name != "no":
+    if config.restart.is_set:
         flags += "s"  # see end_command
     words = [
         "fastbox-monitor",

@@ -85,7 +85,7 @@ class Lifecycle(Access):
     def _start_by_hand(
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
-        if record.config.restart.name != "no":
+        if record.config.restart.is_set:
             with storing(f"starting container {record.name}"):
                 restarts.begin(self.store, record.id)
             if not record.config.auto_remove:
@@ -132,14 +132,12 @@ class Lifecycle(Access):
             raise Conflict("cannot start a paused container, try unpause instead")
         return status
 
-    def run_attached(
-        self, container_id: str, streams: launch.Streams, cancel: int | None = None
-    ) -> int:
+    def run_attached(self, container_id: str, streams: launch.Streams) -> int:
         """Start with a client's streams and wait; the exit status. Removes an auto_remove one, and
         kills it first when the wait is interrupted (KeyboardInterrupt).
 
         Raises:
-            Detached: by the detach keys, or by ``cancel``.
+            Detached: by the detach keys.
         """
         from .pumps import Pumps
         from .session import Session
@@ -160,7 +158,7 @@ class Lifecycle(Access):
             try:
                 self._tell_supervisor(record)
                 relay = tty and record.config.interactive
-                status = session.serve(streams, relay_input=relay, cancel=cancel)
+                status = session.serve(streams, relay_input=relay)
             except Detached:
                 raise
             except BaseException:  # interrupted: nobody will look after it any more
@@ -268,7 +266,7 @@ class Lifecycle(Access):
     def _cancel_restart(self, container: Container) -> Container:
         """A container that is not up stays so: its policy does not start it again. Who was about to
         had its lock; the container as it is then."""
-        if container.record.config.restart.name == "no":
+        if not container.record.config.restart.is_set:
             return container
         self.mark_stopped(container.id)
         with self.store.locked(container.id):
@@ -311,7 +309,7 @@ class Lifecycle(Access):
             return
         mark = f"{self.store.directory(record.id)}/restarting"
         with storing(f"restarting container {record.name}"):
-            os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            atomic.touch(mark)
         try:
             yield
         finally:
@@ -334,8 +332,7 @@ class Lifecycle(Access):
     def mark_stopped(self, container_id: str) -> None:
         """Remember that the user stopped it (restart policies look for that)."""
         with contextlib.suppress(OSError):
-            mark = restarts.stopped_mark(self.store, container_id)
-            os.close(os.open(mark, os.O_CREAT | os.O_CLOEXEC, 0o600))
+            atomic.touch(restarts.stopped_mark(self.store, container_id))
 
     def _kill_all(self, container: Container) -> None:
         state = container.state
@@ -440,13 +437,11 @@ class Lifecycle(Access):
             raise InvalidArgument("Neither old nor new names may be empty")
         container_id = self.store.resolve(container)
         with self.store.locked(container_id):
-            old = self.store.load_record(container_id).name
             try:
-                self.store.rename(container_id, name)
+                old, record = self.store.rename(container_id, name)
             except Conflict as error:
                 error.message = f"Error when allocating new name: {error.message}"
                 raise
-            record = self.store.load_record(container_id)
             self._tell_monitor(record)
             self.note("rename", record, oldName=f"/{old}")
 
@@ -489,7 +484,7 @@ class Lifecycle(Access):
                 raise Conflict(f"container {container.id} is already paused")
             mark = self.store.pause_mark(container.id)
             with storing(f"pausing container {container.name}"):
-                os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+                atomic.touch(mark)
             try:
                 self._cgroup(container.record).freeze()
             except BaseException:

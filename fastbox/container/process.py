@@ -7,20 +7,26 @@ import select
 import signal
 
 
-def start_time(pid: int) -> int:
-    """Start time of a process in clock ticks since boot (proc(5), stat field 22); 0 if it is gone
-    or a zombie."""
+def stat_fields(pid: int) -> list[bytes]:
+    """proc_pid_stat(5) from field 3, the state, on: the name before may hold anything. Empty if the
+    process is gone."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return 0
+        return []
     try:
         data = os.read(fd, 4096)
     except OSError:
-        return 0
+        return []
     finally:
         os.close(fd)
-    fields = data[data.rfind(b")") + 2 :].split()
+    return data[data.rfind(b")") + 2 :].split()
+
+
+def start_time(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22); 0 if it is gone
+    or a zombie."""
+    fields = stat_fields(pid)
     if not fields or fields[0] in (b"Z", b"X"):
         return 0
     return int(fields[19])

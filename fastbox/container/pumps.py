@@ -13,8 +13,6 @@ import select
 import stat
 import threading
 
-from .._core import launch as core
-
 PIECE = 64 * 1024
 
 
@@ -133,8 +131,3 @@ def _drain(reader: int, target: int, stop: int) -> None:
         return
     finally:
         os.close(reader)
-
-
-def reap_later(pid: int) -> None:
-    """Reap, whenever it ends, a helper that nobody waits for any more."""
-    threading.Thread(target=core.wait_helper, args=(pid,), daemon=True).start()

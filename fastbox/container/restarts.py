@@ -20,6 +20,7 @@ from ..errors import Conflict
 from ..locks import lock
 from . import health, process
 from .config import RestartPolicy
+from .files import check_version, read_file
 from .record import Container, ContainerRecord, ContainerState, Status
 
 if TYPE_CHECKING:
@@ -55,14 +56,9 @@ class Restarts(msgspec.Struct, kw_only=True):
 _decoder: msgspec.json.Decoder[Restarts] = msgspec.json.Decoder(Restarts)
 
 
-def has_policy(policy: RestartPolicy) -> bool:
-    """Whether the end of a run may be followed by another."""
-    return policy.name not in ("", "no")
-
-
 def wants_supervisor(record: ContainerRecord) -> bool:
     """Whether the container, when it is up, is the supervisor's to look after."""
-    return has_policy(record.config.restart) or health.is_probed(record)
+    return record.config.restart.is_set or health.is_probed(record)
 
 
 def check_not_restarting(container: Container) -> None:
@@ -85,6 +81,11 @@ def wants(policy: RestartPolicy, exit_code: int, count: int) -> bool:
         return True
     within = not policy.max_retries or count < policy.max_retries
     return policy.name == "on-failure" and exit_code != 0 and within
+
+
+def wants_after_reboot(policy: RestartPolicy, stopped: bool) -> bool:
+    """Whether the machine's restart is to be followed by another run."""
+    return policy.name == "always" or (policy.name == "unless-stopped" and not stopped)
 
 
 def next_delay(last: float, ran_for: float) -> float:
@@ -124,7 +125,7 @@ def decide_after_reboot(
 ) -> Restarts:
     """What follows from the machine's restart: ``always`` starts what was stopped by hand too,
     ``on-failure`` starts nothing (as Docker does when its daemon starts)."""
-    again = policy.name == "always" or (policy.name == "unless-stopped" and not stopped)
+    again = wants_after_reboot(policy, stopped)
     return Restarts(run=run, epoch=epoch, count=before.count, pending=again, due=now)
 
 
@@ -139,8 +140,6 @@ def load(store: ContainerStore, container_id: str) -> Restarts | None:
     Raises:
         StoreError: a newer fastbox wrote it.
     """
-    from .store import check_version, read_file
-
     file = path(store, container_id)
     data = read_file(file)
     if not data:
@@ -200,8 +199,6 @@ def epoch(runtime: str) -> str:
 
 
 def _current_epoch(file: str) -> str:
-    from .store import read_file
-
     text = (read_file(file) or b"").decode("ascii", "replace")
     return text if text.partition(" ")[0] == process.boot_id() else ""
 
@@ -226,7 +223,7 @@ def settle(
     with lock(store.directory(container_id), blocking=False):
         record = store.load_record(container_id)
         policy, state = record.config.restart, store.state(record)
-        if state.status.is_up or not has_policy(policy):
+        if state.status.is_up or not policy.is_set:
             return None
         known = load(store, container_id)
         before, run = known or Restarts(), store.last_run(container_id)
@@ -257,14 +254,14 @@ def settle(
 def is_unsettled(store: ContainerStore, record: ContainerRecord) -> bool:
     """Whether the container is not up, its policy will start it, and nobody has decided so yet."""
     policy = record.config.restart
-    if not has_policy(policy):
+    if not policy.is_set:
         return False
     state = store.state(record)
     if state.status.is_up:
         return False
     known, stopped = load(store, record.id), is_stopped(store, record.id)
     if rebooted(store, record.id, known):
-        return policy.name == "always" or (policy.name == "unless-stopped" and not stopped)
+        return wants_after_reboot(policy, stopped)
     before = known or Restarts()
     ended = not stopped and before.run < state.run
     return ended and wants(policy, state.exit_code, before.count)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import Conflict, Detached, FastboxError
+from ..sockets import short_path
 from . import detach
-from .terminal import LOOK, Terminal, is_terminal, set_size
+from .terminal import LOOK, Terminal, first, set_size
 
 if TYPE_CHECKING:
     from .launch import Streams
@@ -78,7 +79,7 @@ class Session:
         with contextlib.ExitStack() as stack:
             terminal = None
             if self._tty:
-                shown = next(filter(is_terminal, (source, streams.stdout)), None)
+                shown = first(source, streams.stdout)
                 if shown is not None:
                     raw = shown == source
                     terminal = stack.enter_context(Terminal(shown, raw=raw))
@@ -193,7 +194,7 @@ def relay_terminal(master: int, streams: Streams) -> None:
     source, size, typed = streams.stdin, (0, 0), b""
     os.set_blocking(master, False)
     with contextlib.ExitStack() as stack:
-        shown = next(filter(is_terminal, (source, streams.stdout)), None)
+        shown = first(source, streams.stdout)
         terminal = None
         if shown is not None:
             terminal = stack.enter_context(Terminal(shown, raw=shown == source))
@@ -309,14 +310,11 @@ def attach(runtime_directory: str, streams: Streams, *, tty: bool) -> tuple[Sess
 
 
 def _connect(runtime_directory: str) -> _socket.socket:
-    """By way of a descriptor: a socket's path has 108 bytes at most."""
-    directory = os.open(runtime_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        connection.connect(f"/proc/self/fd/{directory}/attach")
+        with short_path(f"{runtime_directory}/attach") as path:
+            connection.connect(path)
     except BaseException:
         connection.close()
         raise
-    finally:
-        os.close(directory)
     return connection

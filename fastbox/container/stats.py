@@ -250,18 +250,13 @@ def _proc(pid: int, name: str) -> bytes:
         os.close(fd)
 
 
-def _stat_of(pid: int) -> list[bytes]:
-    """proc_pid_stat(5) from field 3 on: the name before may hold anything."""
-    return _proc(pid, "stat").rpartition(b")")[2].split()
-
-
 def _cpu_of(pid: int) -> int:
     """ns, with the children that it waited for (fields 14 to 17)."""
-    return sum(map(int, _stat_of(pid)[11:15])) * _TICK
+    return sum(map(int, process.stat_fields(pid)[11:15])) * _TICK
 
 
 def _threads_of(pid: int) -> int:
-    fields = _stat_of(pid)
+    fields = process.stat_fields(pid)
     return int(fields[17]) if len(fields) > 17 else 0
 
 

@@ -22,10 +22,10 @@ from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFoun
 from ..events import Journal
 from ..locks import lock
 from . import names, process
+from .files import MAX_SIZE, check_version, read_file, version_of
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
 
 LOST_EXIT_CODE = 255
-MAX_RECORD = 16 << 20  # bytes of a container.json: the kernel takes 6 MiB of arguments at most
 
 
 class _StateFile(msgspec.Struct):
@@ -60,21 +60,9 @@ class _Failure(msgspec.Struct, omit_defaults=True):
     error: str
 
 
-class _Versioned(msgspec.Struct):
-    version: int = 1
-
-
 _record_decoder: msgspec.json.Decoder[ContainerRecord] = msgspec.json.Decoder(ContainerRecord)
 _state_decoder: msgspec.json.Decoder[_StateFile] = msgspec.json.Decoder(_StateFile)
 _exit_decoder: msgspec.json.Decoder[_ExitFile] = msgspec.json.Decoder(_ExitFile)
-
-
-def _version_of(data: bytes) -> int:
-    """Of a file that cannot be read otherwise."""
-    try:
-        return msgspec.json.decode(data, type=_Versioned).version
-    except msgspec.DecodeError:
-        return 0
 
 
 @contextlib.contextmanager
@@ -89,43 +77,6 @@ def storing(action: str) -> Iterator[None]:
         message = f"{action} failed{where and ':'}{where}: {(error.strerror or str(error)).lower()}"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(message, hint="free some space" if full else None) from error
-
-
-def check_version(found: int, known: int, path: str) -> None:
-    """Older state is read (what it lacks has defaults), newer state is left to newer versions.
-
-    Raises:
-        StoreError
-    """
-    if found > known:
-        raise StoreError(
-            f"reading {path} failed: it is of version {found}, and this fastbox knows versions up "
-            f"to {known}",
-            hint="a newer fastbox wrote it; use that one",
-        )
-
-
-def read_file(path: str, limit: int = MAX_RECORD) -> bytes | None:
-    """A file's content; None if there is no such file.
-
-    Raises:
-        OSError: it could not be read, or is a link.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = os.read(fd, 65536)
-        if len(data) == 65536:
-            parts = [data]
-            while len(data) and sum(map(len, parts)) < limit:
-                data = os.read(fd, 1 << 20)
-                parts.append(data)
-            data = b"".join(parts)
-        return data
-    finally:
-        os.close(fd)
 
 
 class ContainerStore:
@@ -221,12 +172,15 @@ class ContainerStore:
             if os.readlink(path) == container_id:
                 os.unlink(path)
 
-    def rename(self, container_id: str, new: str) -> None:
+    def rename(self, container_id: str, new: str) -> tuple[str, ContainerRecord]:
         """Give a container another name; the caller holds its lock.
 
         The record tells the name. The new link is made before, the old one removed after it: when
         the process is killed between, the container has two, and the one that its record does not
         tell is free for who asks for it.
+
+        Returns:
+            (the old name, the record with the new one)
 
         Raises:
             Conflict: the name is taken, or is its own. InvalidArgument: it is no name.
@@ -242,6 +196,7 @@ class ContainerStore:
                 self.save_record(record, sync=not record.config.auto_remove)
             undo.pop_all()
         self.release_name(old, container_id)
+        return old, record
 
     def _reserve_for(self, container_id: str, name: str) -> str:
         """``reserve_name`` for a container that may hold the name already, by a rename that was
@@ -323,7 +278,7 @@ class ContainerStore:
         try:
             record = _record_decoder.decode(data)
         except msgspec.DecodeError as error:
-            check_version(_version_of(data), VERSION, path)
+            check_version(version_of(data), VERSION, path)
             raise StoreError(
                 f"reading {path} failed: {error}",
                 hint="`fastbox rm -f` removes a damaged container",
@@ -334,7 +289,7 @@ class ContainerStore:
     def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
         """Write container.json; its presence makes the container exist."""
         data = msgspec.json.encode(record)
-        if len(data) >= MAX_RECORD:
+        if len(data) >= MAX_SIZE:
             raise InvalidArgument(f"the container's configuration is too large: {len(data)} bytes")
         atomic.write(f"{self.directory(record.id)}/container.json", data, sync=sync)
 
@@ -346,7 +301,7 @@ class ContainerStore:
             StoreError: a newer fastbox wrote one of these files.
         """
         state = self._state(record)
-        if record.config.restart.name != "no":
+        if record.config.restart.is_set:
             self._add_restarts(record, state)
         if record.healthcheck is not None:
             from . import health

@@ -18,9 +18,9 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 LOOK = 0.25
 
 
-def is_terminal(fd: int | None) -> bool:
-    """Whether a descriptor is a terminal; None is none."""
-    return fd is not None and os.isatty(fd)
+def first(*fds: int | None) -> int | None:
+    """The first of the descriptors that is a terminal."""
+    return next((fd for fd in fds if fd is not None and os.isatty(fd)), None)
 
 
 def size(fd: int) -> tuple[int, int]:

@@ -215,7 +215,7 @@ def _standing_still(store: ContainerStore, container_id: str, cgroup: Cgroup) ->
     """The container is paused, also for whoever looks: should this process be killed meanwhile,
     ``unpause`` lets it go on."""
     mark = store.pause_mark(container_id)
-    os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    atomic.touch(mark)
     try:
         cgroup.freeze()
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from fractions import Fraction
 
 from ..errors import InvalidArgument
 
@@ -92,6 +91,8 @@ def duration(text: str) -> int:
         raise error
     if len(rest) > 200:
         raise error
+    from fractions import Fraction
+
     total = Fraction(0)
     for number, unit in re.findall(r"([\d.]+)([a-zµμ]+)", rest):
         total += Fraction("0" + number.rstrip(".")) * _UNITS[unit]
@@ -108,6 +109,8 @@ def moment(text: str) -> int:
         InvalidArgument: none of these.
     """
     if re.fullmatch(r"-?\d+(?:\.\d{1,9})?", text, re.ASCII) and len(text) < 40:
+        from fractions import Fraction
+
         return int(Fraction(text) * SECOND)
     found = rfc3339(text)
     if found is not None:

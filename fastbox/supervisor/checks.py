@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ..container import health
-from ..container.create import timestamp
 from ..container.record import Container, Probe
 from ..errors import FastboxError
+from ..oci import times
 from .probe import Probing, Spawned, spawn
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class Checks:
                 while self._is_paused():
                     await asyncio.sleep(PAUSED)
                 continue  # the time counts from here
-            up_for, start = self.up_for(), timestamp()
+            up_for, start = self.up_for(), times.now()
             code, text = await self._probe()
             if code != 0 and self._is_paused():
                 continue  # it could not go on, which says nothing
-            self._note(Probe(start=start, end=timestamp(), exit_code=code, output=text), up_for)
+            self._note(Probe(start=start, end=times.now(), exit_code=code, output=text), up_for)
 
     def _is_paused(self) -> bool:
         return os.path.exists(self.service.store.pause_mark(self.box.id))

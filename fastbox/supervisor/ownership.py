@@ -12,6 +12,7 @@ import time
 from .. import supervision
 from ..container import process
 from ..errors import Conflict
+from ..sockets import short_path
 
 PATIENCE = 1.0  # seconds for a lock that is held by somebody who only looks whether it is held
 _FIRST_FD = 3  # sd_listen_fds(3)
@@ -75,7 +76,7 @@ class Ownership:
         try:
             mask = os.umask(0o177)
             try:
-                with supervision.short_path(path) as short:
+                with short_path(path) as short:
                     made.bind(short)
             finally:
                 os.umask(mask)

@@ -11,12 +11,12 @@ import signal
 import msgspec
 
 from .._core import launch as core
-from ..container import launch, process
-from ..container.exec import _ERROR, ExecRequest, _procs
+from ..container import exec as execs
+from ..container import process
 from ..container.health import MAX_OUTPUT
 from ..container.lifecycle import Lifecycle
 from ..container.record import Container
-from ..errors import FastboxError, NotRunning
+from ..errors import FastboxError
 
 DRAIN = 1 << 20  # bytes thrown away at once, after MAX_OUTPUT …
 DRAIN_PAUSE = 0.002  # … and the seconds until the next: a probe that floods us costs little
@@ -39,19 +39,8 @@ def spawn(lifecycle: Lifecycle, box: Container, argv: list[str]) -> Spawned:
     Raises:
         FastboxError, OSError
     """
-    plan, cgroup = lifecycle.exec_parts(box, ExecRequest(args=argv))
-    init = process.open_pidfd(box.state.pid, box.state.pid_starttime)
-    if init is None:
-        raise NotRunning(f"container {box.id} is not running")
+    plan, cgroup = lifecycle.exec_parts(box, execs.ExecRequest(args=argv))
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as kept:
-        ours.callback(os.close, init)
-        plan_fd = os.memfd_create("fastbox-plan", os.MFD_CLOEXEC)
-        ours.callback(os.close, plan_fd)
-        os.write(plan_fd, plan.data)
-        cgroup_fd = -1
-        if cgroup.v2_dir is not None:
-            cgroup_fd = os.open(cgroup.v2_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            ours.callback(os.close, cgroup_fd)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         ours.callback(os.close, null)
         output, output_write = os.pipe2(os.O_CLOEXEC)
@@ -62,8 +51,8 @@ def spawn(lifecycle: Lifecycle, box: Container, argv: list[str]) -> Spawned:
         ours.callback(os.close, errors_write)
         for fd in (output, errors):
             os.set_blocking(fd, False)
-        fds = [null, output_write, output_write, plan_fd, errors_write, init, cgroup_fd]
-        pid = core.spawn_helper(launch.sealed_helper(), [b"fastbox-enter", *_procs(cgroup)], fds)
+        stdio = [null, output_write, output_write]
+        pid = execs.spawn(box, cgroup, plan, stdio, errors_write, -1)
         try:
             pidfd = os.pidfd_open(pid)
         except BaseException:
@@ -141,9 +130,8 @@ class Probing:
 
     def _check_errors(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            record = os.read(self.spawned.errors, _ERROR.size)
-            if len(record) == _ERROR.size:
-                step = core.StepError(*_ERROR.unpack(record))
+            step = execs.decode_error(os.read(self.spawned.errors, execs.ERROR_SIZE))
+            if step is not None:
                 raise FastboxError(f"OCI runtime exec failed: {os.strerror(step.errno).lower()}")
 
     async def _kill(self) -> None:
@@ -179,10 +167,5 @@ class Probing:
 
 def _session_of(pid: int) -> tuple[int, int]:
     """(session, start time) of a process; zeros if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            data = file.read()
-    except OSError:
-        return 0, 0
-    fields = data[data.rfind(b")") + 2 :].split()
-    return int(fields[3]), int(fields[19])
+    fields = process.stat_fields(pid)
+    return (int(fields[3]), int(fields[19])) if fields else (0, 0)

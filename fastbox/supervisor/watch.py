@@ -111,7 +111,7 @@ class Watch:
             plan = restarts.settle(self.service.store, self.id, ended=self.ended)
             if plan is None:  # up again, or it has no policy
                 await self._wait_a_little()
-                return restarts.has_policy(box.record.config.restart)
+                return box.record.config.restart.is_set
             if not plan.pending or restarts.is_stopped(self.service.store, self.id):
                 return False
             left = min(plan.due - time.monotonic(), restarts.MAX_DELAY)

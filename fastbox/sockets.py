@@ -1,0 +1,22 @@
+"""Unix sockets at paths of any length."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+_LONGEST = 107  # bytes of a path that the kernel takes (unix(7))
+
+
+@contextlib.contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """The path of a socket in as many bytes as the kernel takes."""
+    if len(os.fsencode(path)) <= _LONGEST:
+        yield path
+        return
+    fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"
+    finally:
+        os.close(fd)
