@@ -482,6 +482,17 @@ def test_input_that_is_open_once(cli: Command, busybox_image: str, engine: Engin
     assert engine.container("box").state.exit_code == 0
 
 
+def test_detach_keys_are_bytes_without_a_terminal(
+    cli: Command, busybox_image: str, engine: Engine
+) -> None:
+    """There is nothing to detach from: they go to the container, as all others do."""
+    typed = b"a\x10\x11b\n"
+    assert cli("run", "-i", "--rm", "busybox", "cat", input=typed).raw == typed
+    cli.ok("create", "-i", "--name", "box", "busybox", "cat")
+    cli.ok("start", "box")
+    assert cli("attach", "--detach-keys", "ctrl-p", "box", input=typed).raw == typed
+
+
 def test_a_container_that_does_not_read(cli: Command, busybox_image: str, engine: Engine) -> None:
     box = start(engine, busybox_image, "sh", "-c", COUNTER, interactive=True, name="box")
     with cli.popen("attach", "box") as client:
