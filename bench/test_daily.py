@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -197,10 +198,88 @@ def test_two_hundred_containers(house: House, values: dict[str, float], benchmar
     with open(f"/proc/{pid}/status") as file:
         kibibytes = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     values["supervisor[memory]"] = kibibytes / 1024
+    with docker_sleeping(house) as argv:
+        contestants = {
+            "library": timed(house.engine.containers),
+            "cli": timed(lambda: house.cli.ok("ps")),
+        }
+        if argv:
+            contestants["docker"] = timed(
+                lambda: subprocess.run(argv, check=True, capture_output=True)
+            )
+        found = race(contestants, 15)
+    medians = {
+        name: sorted(times)[len(times) // 2]
+        for name, times in found.items()
+        if not isinstance(times, Exception)
+    }
+    for name in ("library", "cli"):
+        if "docker" in medians:
+            values[f"ps of running[{name}] / [docker]"] = medians[name] / medians["docker"]
     for container in ids:
         house.engine.remove(container, force=True)
     house.cli.ok("supervisor", "stop")
     report(benchmark, [taken / WATCHED], containers=WATCHED)
+
+
+@contextlib.contextmanager
+def docker_sleeping(house: House) -> Iterator[list[str]]:
+    """As many containers of docker's; gives its ``ps``, [] without docker."""
+    if not house.docker:
+        yield []
+        return
+    argv = ["docker", "run", "-d", "--network", "none", house.docker.IMAGE, "sleep", "10000"]
+    made = []
+    try:
+        for _ in range(WATCHED):
+            done = subprocess.run(argv, check=True, capture_output=True, text=True)
+            made.append(done.stdout.strip())
+        yield ["docker", "ps"]
+    finally:
+        subprocess.run(["docker", "rm", "-f", *made], check=True, capture_output=True)
+
+
+# ---- logs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.benchmark(group="logs")
+def test_the_end_of_a_large_log(
+    house: House, values: dict[str, float], rounds: int, benchmark: Any
+) -> None:
+    """The last 1000 lines of 5 GB, in a process of its own; coreutils' tail for comparison."""
+    path = f"{house.directory}/large.log"
+    line = b"2026-01-02T03:04:05.123456789Z stdout F " + b"x" * 80 + b"\n"
+    with open(path, "wb") as file:
+        for _ in range(5 * GIGABYTE // (len(line) * 8192)):
+            file.write(line * 8192)
+    program = (
+        "import resource, sys, time\n"
+        "from fastbox.container.logs import read_logs\n"
+        "start = time.perf_counter()\n"
+        "assert sum(1 for _ in read_logs(sys.argv[1], tail=1000)) == 1000\n"
+        "taken = time.perf_counter() - start\n"
+        "print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+
+    def ours() -> float:
+        done = subprocess.run(
+            [sys.executable, "-c", program, path], check=True, capture_output=True, text=True
+        )
+        taken, peak = done.stdout.split()
+        peaks.append(int(peak))
+        return float(taken)
+
+    def tail() -> None:
+        subprocess.run(["tail", "-n", "1000", path], check=True, capture_output=True)
+
+    found = race({"fastbox": ours, "tail": timed(tail)}, max(3, rounds // 6))
+    os.unlink(path)
+    times = found["fastbox"]
+    assert not isinstance(times, Exception)
+    values["logs[--tail 1000 of 5 GB]"] = sorted(times)[len(times) // 2] * 1000
+    values["memory[logs --tail 1000]"] = max(peaks) / 1024
+    report(benchmark, times)
 
 
 def cpu_ticks(pid: int) -> int:
