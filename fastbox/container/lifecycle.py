@@ -83,17 +83,32 @@ class Lifecycle(Access):
         self._tell_supervisor(record)
 
     def _start_by_hand(
-        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
+        self,
+        record: ContainerRecord,
+        directory: int,
+        streams: launch.Streams | None,
+        *,
+        again: bool = False,
     ) -> launch.Started:
+        """
+        Args:
+            again: it was up, or was to be: should this process be killed before it has started it,
+                the supervisor does.
+        """
         if record.config.restart.is_set:
             with storing(f"starting container {record.name}"):
-                restarts.begin(self.store, record.id)
+                restarts.begin(self.store, record.id, pending=again)
             if not record.config.auto_remove:
                 durable.later(
                     self.store.directory(record.id),
                     ["config.json", "container.json", "restarts.json"],
                 )
-        return self._launch(record, directory, streams)
+        try:
+            return self._launch(record, directory, streams)
+        except FastboxError:
+            if again and record.config.restart.is_set:
+                restarts.begin(self.store, record.id)
+            raise
 
     def start_again(self, container_id: str, after_run: int) -> bool:
         """Start what its restart policy is to start, once: only when run ``after_run`` was the
@@ -296,7 +311,7 @@ class Lifecycle(Access):
                     self._wait_down(record)
                 self.note("stop", record)
                 launch.forget_volatile(container.directory)
-            self._start_by_hand(record, directory, None)
+            self._start_by_hand(record, directory, None, again=True)
             self.note("restart", record)
         self._tell_supervisor(record)
 

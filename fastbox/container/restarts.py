@@ -158,10 +158,15 @@ def save(store: ContainerStore, container_id: str, restarts: Restarts) -> None:
     atomic.write(file, msgspec.json.encode(restarts), sync=False)
 
 
-def begin(store: ContainerStore, container_id: str) -> None:
-    """A start by hand is about to happen: nothing is pending, what was stopped is not any more, and
-    should the start fail, no policy repeats it. The caller holds the lock."""
-    fresh = Restarts(run=store.last_run(container_id), epoch=epoch(store.runtime))
+def begin(store: ContainerStore, container_id: str, *, pending: bool = False) -> None:
+    """A start by hand is about to happen: what was stopped is not any more, and should the start
+    fail, no policy repeats it. The caller holds the lock.
+
+    Args:
+        pending: should the caller be killed before the start, it is the supervisor's.
+    """
+    run = store.last_run(container_id)
+    fresh = Restarts(run=run, epoch=epoch(store.runtime), pending=pending)
     save(store, container_id, fresh)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(stopped_mark(store, container_id))

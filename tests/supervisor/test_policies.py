@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import pytest
 
 from fastbox import Container, ContainerConfig, Engine, RestartPolicy, Status, supervision
 from fastbox.container import launch, restarts
-from fastbox.errors import NotFound
+from fastbox.container.lifecycle import Lifecycle
+from fastbox.errors import LaunchError, NotFound
 from tests.support.boxes import start
 from tests.support.command import Command
 from tests.support.wait import wait_for
@@ -283,6 +285,43 @@ def test_killed_in_the_pause_before_a_restart(engine: Engine, busybox_image: str
     wait_for(lambda: engine.container("box").state.restart_count > before.count, "one more")  # type: ignore[union-attr]
     state = engine.container("box").state
     assert state.run in (state.restart_count, state.restart_count + 1)
+
+
+KILLED_HALF_WAY = """
+import os, signal, sys
+from fastbox.container.lifecycle import Lifecycle
+from fastbox.engine import Engine
+Lifecycle._launch = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Engine(sys.argv[1], sys.argv[2]).restart("box", timeout=0)
+"""
+
+
+@pytest.mark.parametrize("text", ["always", "unless-stopped", "on-failure"])
+def test_a_restart_by_hand_that_is_killed_half_way(
+    engine: Engine, busybox_image: str, text: str
+) -> None:
+    """After the stop, before the start: it was to run, so the supervisor starts it."""
+    box = box_with(engine, busybox_image, text)
+    argv = [sys.executable, "-c", KILLED_HALF_WAY, engine.root, engine.runtime_dir]
+    assert subprocess.run(argv).returncode == -signal.SIGKILL
+    wait_for(is_up(engine, 2), "the start")
+    assert engine.container(box.id).state.restart_count == 0  # not by the policy
+
+
+def test_a_restart_by_hand_that_fails_is_not_repeated(
+    engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = box_with(engine, busybox_image, "always")
+
+    def fail(*_: object) -> None:
+        raise LaunchError("no")
+
+    monkeypatch.setattr(Lifecycle, "_launch", fail)
+    with pytest.raises(LaunchError):
+        engine.restart(box.id, timeout=0)
+    found = restarts.load(engine._containers, box.id)
+    assert found is not None and not found.pending
+    assert engine.container(box.id).state.status is Status.EXITED
 
 
 def test_supervisor_and_user_start_it_once(engine: Engine, busybox_image: str) -> None:
