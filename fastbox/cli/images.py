@@ -10,7 +10,7 @@ from . import human, output
 from .command import App, FlagCommand
 from .flags import Flag, Switch, Values
 from .listing import FORMAT, filter_flag
-from .tables import print_rows
+from .tables import render
 
 if TYPE_CHECKING:
     from ..image.types import Image
@@ -44,12 +44,14 @@ def images(app: App, values: Values, words: list[str]) -> int:
         output.write("".join(f"{_identity(image, trunc)}\n" for image, _, _, _ in lines))
         return 0
     default = "Repository\tTag\tDigest\t" if values.digests else "Repository\tTag\t"
-    print_rows(
-        [row(*line, trunc=trunc) for line in lines],
-        format=values.format or "",
-        default=default + "ID\tCreatedSince\tSize",
-        headers=HEADERS,
-        type_name="*formatter.imageContext",
+    output.write(
+        render(
+            [row(*line, trunc=trunc) for line in lines],
+            format=values.format or "",
+            default=default + "ID\tCreatedSince\tSize",
+            headers=HEADERS,
+            type_name="*formatter.imageContext",
+        )
     )
     return 0
 

@@ -11,7 +11,7 @@ from .command import App, FlagCommand
 from .errors import TemplateError
 from .flags import Flag, Integer, Switch, Values
 from .listing import FORMAT, filter_flag
-from .tables import print_rows, unescape
+from .tables import render, unescape
 
 if TYPE_CHECKING:
     from ..container.record import Container
@@ -52,13 +52,15 @@ def ps(app: App, values: Values, words: list[str]) -> int:
         for box in boxes:
             output.line(box.id if values.no_trunc else box.short_id)
         return 0
-    print_rows(
-        [row(box, trunc=not values.no_trunc) for box in boxes],
-        format=format,
-        default=DEFAULT + ("\tSize" if values.size else ""),
-        headers=HEADERS,
-        type_name=TYPE,
-        problem="failed to execute template",
+    output.write(
+        render(
+            [row(box, trunc=not values.no_trunc) for box in boxes],
+            format=format,
+            default=DEFAULT + ("\tSize" if values.size else ""),
+            headers=HEADERS,
+            type_name=TYPE,
+            problem="failed to execute template",
+        )
     )
     return 0
 

@@ -5,39 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from . import output
 from .errors import TemplateError
 
 MIN_WIDTH = 10
 GAP = 3
 
 Row = Mapping[str, Callable[[], Any]]
-
-
-def print_rows(
-    rows: Iterable[Row],
-    *,
-    format: str,
-    default: str,
-    headers: Mapping[str, str],
-    type_name: str,
-    problem: str = "template parsing error",
-) -> None:
-    """Print a list; see ``render``.
-
-    Raises:
-        TemplateError
-    """
-    output.write(
-        render(
-            rows,
-            format=format,
-            default=default,
-            headers=headers,
-            type_name=type_name,
-            problem=problem,
-        )
-    )
 
 
 def render(

@@ -9,7 +9,7 @@ from . import output
 from .command import App, FlagCommand
 from .flags import Flag, Switch, Values
 from .listing import FORMAT, filter_flag
-from .tables import print_rows
+from .tables import render
 
 if TYPE_CHECKING:
     from ..image.types import Volume
@@ -34,12 +34,14 @@ def ls(app: App, values: Values, words: list[str]) -> int:
     if values.quiet:
         output.write("".join(volume.name + "\n" for volume in volumes))
         return 0
-    print_rows(
-        [row(volume) for volume in volumes],
-        format=values.format or "",
-        default="Driver\tName",
-        headers=HEADERS,
-        type_name="*formatter.volumeContext",
+    output.write(
+        render(
+            [row(volume) for volume in volumes],
+            format=values.format or "",
+            default="Driver\tName",
+            headers=HEADERS,
+            type_name="*formatter.volumeContext",
+        )
     )
     return 0
 
