@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..network.types import Attachment, Publish
 from ..oci.healthcheck import Healthcheck
 
 
@@ -98,7 +99,12 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         pids_limit: 0 = unset, -1 = unlimited.
         blkio_weight: 10 to 1000, 0 = unset; for disks whose scheduler is bfq.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
-        network: ``"none"`` or ``"host"``.
+        network: ``"bridge"`` (the default network), ``"none"``, ``"host"``, ``"container:NAME"``, or
+            the name of a network.
+        networks: how it is on its networks, by name; empty: on ``network``, with no wishes.
+        publish: ports of the host that are the container's. publish_all: all exposed ones as well.
+        expose: ``PORT[/PROTOCOL]``, besides the image's.
+        dns: addresses of name servers; empty: the host's.
         healthcheck: laid over the image's, field by field: what is 0 or None there is kept, test
             ``["NONE"]`` switches it off.
         log_driver: ``"cri"``, ``"none"``, ``"journald"`` or ``"syslog"``; log_options: see
@@ -157,7 +163,14 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     privileged: bool = False
     devices: list[Device] = []
     sysctls: dict[str, str] = {}
-    network: str = "none"
+    network: str = "bridge"
+    networks: list[Attachment] = []
+    publish: list[Publish] = []
+    publish_all: bool = False
+    expose: list[str] = []
+    dns: list[str] = []
+    dns_search: list[str] = []
+    dns_options: list[str] = []
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
     healthcheck: Healthcheck | None = None
     log_driver: str = "cri"
