@@ -131,11 +131,27 @@ class Endpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     aliases: list[str] = []
     names: list[str] = []
 
+    @property
+    def addresses(self) -> list[str]:
+        """Those that it has."""
+        return [address for address in (self.address, self.address6) if address]
+
 
 class Networking(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What a run of a container has of networks (``RUNTIME/ID/network.json``)."""
+    """What a run of a container has of networks (``RUNTIME/ID/network.json``).
+
+    Attributes:
+        ports: published ones. publisher: id of the network over which they lead into the container.
+        shared: another container has joined its network namespace.
+    """
 
     version: int = 1
     run: int = 0
     endpoints: list[Endpoint] = []
     ports: list[BoundPort] = []
+    publisher: str = ""
+    shared: bool = False
+
+    def endpoint(self, network_id: str) -> Endpoint | None:
+        """Its place on a network."""
+        return next((e for e in self.endpoints if e.network_id == network_id), None)

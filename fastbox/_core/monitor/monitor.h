@@ -10,8 +10,9 @@ int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the co
 int exec_main(int argc, char **argv, char **envp);    /* the last step before the command */
 int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
 
-/* pass.c: a descriptor that was sent over a socket (flags: of recvmsg), or -1. */
+/* pass.c: descriptors that were sent over a socket (flags: of recvmsg); -1 where there is none. */
 int receive_fd(int socket, int flags);
+void receive_fds(int socket, int flags, int *fds, int count); /* up to 2 */
 
 /* record.c: small files written whole, and what they say. */
 /* Returns 0, or -1 with errno: nobody could find the container. */
