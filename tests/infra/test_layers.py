@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "registry": LOWER,
     "events": {"oci"},
     "volume": LOWER | {"events"},
+    "network": LOWER | {"events"},
     "image": LOWER | {"events", "registry", "volume"},
-    "container": LOWER | {"events", "image", "volume"},
+    "container": LOWER | {"events", "image", "network", "volume"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
     "listening": {"events"},
@@ -42,6 +43,7 @@ HEAVY = {
     "asyncio", "email", "http", "inspect", "multiprocessing", "rich", "ssl", "subprocess",
     "tarfile", "tempfile", "unittest", "urllib3", "urllib.request", "concurrent.futures",
     "pathlib", "dataclasses", "shutil", "typing_extensions", "logging", "uuid", "socketserver",
+    "pyroute2", "ipaddress",
 }  # fmt: skip
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
