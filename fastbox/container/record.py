@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from ..network.types import Attachment, Networking
 from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
@@ -98,6 +99,8 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         env, workdir, user, exposed_ports, volumes, stop_signal, healthcheck: merged from image and
             config.
         shell: the image's SHELL, for a health check's command line.
+        networks: those that it is on when it runs (``network connect`` changes it); none for the
+            modes none, host and container:ID.
     """
 
     version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
@@ -126,6 +129,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     creator: tuple[int, int] | None = None
     healthcheck: Healthcheck | None = None
     shell: list[str] = []
+    networks: list[Attachment] = []
 
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -155,13 +159,18 @@ class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A stored container with its state; what ``Engine.containers()`` lists."""
+    """A stored container with its state; what ``Engine.containers()`` lists.
+
+    Attributes:
+        networking: what its current run has of networks, where that was asked for.
+    """
 
     record: ContainerRecord
     state: ContainerState
     directory: str
     size_rw: int | None = None
     size_root: int | None = None
+    networking: Networking | None = None
 
     @property
     def id(self) -> str:

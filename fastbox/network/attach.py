@@ -87,8 +87,8 @@ class Host:
     ) -> None:
         self.store = store
         self.table = table
-        self.runtime = store.runtime
-        self.networks = f"{store.runtime}/networks"
+        self.networks = store.runtime
+        self.runtime = os.path.dirname(store.runtime)
         self.stale = stale
         self.running = running
         self.holder_of = holder_of
@@ -127,7 +127,7 @@ class Host:
             names.add(self.networks, place)
         self.configure_names(wanted, joined)
         to = publisher[2] if publisher is not None else None
-        names.write_ports(self.networks, wanted.id, binding.relay_lines(reserved, to))
+        names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking)
         save(wanted.directory, networking)
         return Connection(networking, made, [s for item in reserved for s in item.sockets])
@@ -141,7 +141,7 @@ class Host:
             return holder.startswith(wanted.id) or self.stale(holder)
 
         with self.store.lock(shared=True):  # no removal between finding it and the lease
-            network = self.store.load(attachment.network)
+            network = self.store.get(attachment.network)
             endpoint.check_driver(network)
             holder = f"{wanted.id}/{wanted.name}"
             place = endpoint.lease(
@@ -212,9 +212,7 @@ class Host:
             place = networking.endpoint(networking.publisher)
             raise Conflict(_failed_ports(wanted.name, place, why)) from error
 
-    def _batches(
-        self, entries: Sequence[tuple[str, bytes, bytes]], *, delete: bool
-    ) -> list[bytes]:
+    def _batches(self, entries: Sequence[tuple[str, bytes, bytes]], *, delete: bool) -> list[bytes]:
         return messages.elements(self.table, entries, delete=delete)
 
     def add_elements(self, entries: Sequence[tuple[str, bytes, bytes]]) -> None:
@@ -298,4 +296,3 @@ def load(directory: str) -> Networking:
             return _decoder.decode(file.read())
     except (FileNotFoundError, msgspec.DecodeError):
         return Networking()
-

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -84,13 +84,17 @@ def _refusal(publish: Publish, host_ip: str, failure: OSError | None) -> Fastbox
     shown = f"[{host_ip}]" if ":" in host_ip else host_ip or "0.0.0.0"
     what = f"failed to bind host port {shown}:{publish.host}/{publish.protocol}"
     if not publish.host:
-        return Conflict(f"all ports of {_RANGE} are in use: none is left for port {publish.container}")
+        return Conflict(
+            f"all ports of {_RANGE} are in use: none is left for port {publish.container}"
+        )
     code = failure.errno if failure is not None else errno.EADDRINUSE
     text = os.strerror(code or 0).lower()
     if code == errno.EADDRINUSE:
         return Conflict(f"{what}: {text}", hint="stop what uses it, or publish another port")
     if code == errno.EADDRNOTAVAIL:
-        return InvalidArgument(f"{what}: {text}", hint="the host has no such address, see `ip addr`")
+        return InvalidArgument(
+            f"{what}: {text}", hint="the host has no such address, see `ip addr`"
+        )
     if code in (errno.EMFILE, errno.ENFILE):
         return Conflict(f"{what}: {text}", hint="raise the limit of open files (ulimit -n)")
     return FastboxError(f"{what}: {text}")
@@ -118,8 +122,9 @@ def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
             host=host,
             container=publish.container,
             protocol=publish.protocol,
+            twin=number > 0,
         )
-        for family in families
+        for number, family in enumerate(families)
     ]
     kind = _KINDS.get(publish.protocol)
     if kind is None:
@@ -147,9 +152,7 @@ def _families(host_ip: str) -> tuple[int, ...]:
     return (4, 6) if has_ipv6() else (4,)
 
 
-def map_entries(
-    ports: Iterable[BoundPort], endpoint: Endpoint
-) -> list[tuple[str, bytes, bytes]]:
+def map_entries(ports: Iterable[BoundPort], endpoint: Endpoint) -> list[tuple[str, bytes, bytes]]:
     """The elements of the firewall's maps that lead to an endpoint: (map, key, data)."""
     entries = []
     for port in ports:
@@ -164,12 +167,11 @@ def map_entries(
     return entries
 
 
-def relay_lines(reserved: Sequence[Reserved], endpoint: Endpoint | None) -> list[str]:
+def relay_lines(ports: Iterable[BoundPort], endpoint: Endpoint | None) -> list[str]:
     """Where each socket's callers are relayed to, see ``names.write_ports``."""
-    lines = []
-    for item in reserved:
-        for _ in item.sockets:
-            port = item.bound[0]
-            to = endpoint.address or endpoint.address6 if endpoint is not None else ""
-            lines.append(f"{port.protocol} {to} {port.container}" if to else "-")
-    return lines
+    to = endpoint.address or endpoint.address6 if endpoint is not None else ""
+    return [
+        f"{port.protocol} {to} {port.container}" if to else "-"
+        for port in ports
+        if port.protocol in _KINDS and not port.twin
+    ]

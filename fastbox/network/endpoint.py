@@ -62,7 +62,7 @@ def lease(
         family = 6 if ":" in subnet.subnet else 4
         asked = attachment.ip6 if family == 6 else attachment.ip
         address = leases.take(runtime, network, holder, ip=asked, family=family, stale=stale)
-        undo.callback(leases.free, runtime, network, address)
+        undo.callback(leases.free, runtime, network.id, address, holder)
         _place(endpoint, subnet, family, address, gateway=subnet.gateway)
     endpoint.mac = attachment.mac or _mac(endpoint.address)
     if network.driver == "bridge":
@@ -119,15 +119,13 @@ def messages_of(
         inside.append(messages.address(endpoint.address6, endpoint.prefix6, 6))
     inside.append(messages.link_up(endpoint.interface))
     if is_gateway:
-        inside += _routes(endpoint)
+        inside += routes(endpoint)
     data = b"".join(inside)
-    made.append(
-        Messages(data, f"{about}: its address", len(inside), interface=endpoint.interface)
-    )
+    made.append(Messages(data, f"{about}: its address", len(inside), interface=endpoint.interface))
     return made
 
 
-def _routes(endpoint: Endpoint) -> list[bytes]:
+def routes(endpoint: Endpoint) -> list[bytes]:
     pairs = ((endpoint.gateway, 4), (endpoint.gateway6, 6))
     return [messages.default_route(gateway, family) for gateway, family in pairs if gateway]
 

@@ -16,7 +16,7 @@ NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _HEADER = struct.Struct("=IHHII")
-_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NESTED = 0x8000
 _NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 17, 19, 20, 24
 _UP = 0x1
@@ -139,10 +139,10 @@ def delete_link(name: str) -> bytes:
 
 
 def default_route(gateway: str, family: int) -> bytes:
-    """The way out of a namespace."""
+    """The way out of a namespace, instead of the one that it may have."""
     raw = socket.inet_pton(FAMILIES[family], gateway)
     body = struct.pack("=BBBBBBBBI", FAMILIES[family], 0, 0, 0, 254, 3, 0, 1, 0)
-    return _message(_NEWROUTE, _ACK | _CREATE, body + attribute(5, raw))  # RTA_GATEWAY
+    return _message(_NEWROUTE, _ACK | _CREATE | _REPLACE, body + attribute(5, raw))  # RTA_GATEWAY
 
 
 # ---- nftables ------------------------------------------------------------------------------------
@@ -267,6 +267,19 @@ def _port_rule(
     ]  # fmt: skip
     body = _text(1, "fastbox") + _text(2, chain) + _nest(4, *expressions)
     return _nft(_NEWRULE, _IPV4, _CREATE, body)
+
+
+def numbered(data: bytes, interface: str) -> bytes:
+    """Messages in which addresses are for ``interface`` of this thread's namespace."""
+    if not interface:
+        return data
+    changed, at = bytearray(data), 0
+    while at + _HEADER.size <= len(changed):
+        length, kind, *_ = _HEADER.unpack_from(changed, at)
+        if kind == _NEWADDR:
+            struct.pack_into("=I", changed, at + _HEADER.size + 4, socket.if_nametoindex(interface))
+        at += max((length + 3) & ~3, _HEADER.size)
+    return bytes(changed)
 
 
 # ---- sending -------------------------------------------------------------------------------------

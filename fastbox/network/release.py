@@ -67,3 +67,16 @@ def finish(networks: str, directory: str) -> None:
         run(networks, lines)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{directory}/{_NAME}")
+
+
+def append(directory: str, lines: Iterable[str]) -> None:
+    """Add to what is undone.
+
+    Raises:
+        FileNotFoundError: there is nothing to undo any more.
+    """
+    fd = os.open(f"{directory}/{_NAME}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(fd, "".join(f"{line}\n" for line in lines).encode())
+    finally:
+        os.close(fd)

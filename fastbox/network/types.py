@@ -99,12 +99,14 @@ class BoundPort(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 
     Attributes:
         host_ip: ``0.0.0.0`` or ``::`` for all addresses.
+        twin: its socket is the one of the entry before it, which is of the other family.
     """
 
     host_ip: str
     host: int
     container: int
     protocol: str = "tcp"
+    twin: bool = False
 
 
 class Endpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
