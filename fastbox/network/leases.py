@@ -117,9 +117,7 @@ def _space(network: Network, family: int) -> tuple[addresses.Block, _Space]:
     raise InvalidArgument(f"network {network.name} has no IPv{family} addresses")
 
 
-def _asked(
-    network: Network, ip: str, family: int, block: addresses.Block, space: _Space
-) -> str:
+def _asked(network: Network, ip: str, family: int, block: addresses.Block, space: _Space) -> str:
     try:
         found, number = addresses.parse(ip)
     except ValueError as error:
