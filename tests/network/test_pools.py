@@ -99,7 +99,7 @@ def test_a_complete_subnet() -> None:
 @pytest.mark.parametrize(
     ("subnet", "more", "text"),
     [
-        ("10.1.0.5/16", {}, "invalid network config: invalid subnet 10.1.0.5/16: it should be 10.1.0.0"),
+        ("10.1.0.5/16", {}, "config: invalid subnet 10.1.0.5/16: it should be 10.1.0.0/16"),
         ("10.1.0.0", {}, "prefix length"),
         ("x/8", {}, "no address"),
         ("10.1.0.0/32", {}, "no room"),
