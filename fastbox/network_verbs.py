@@ -76,7 +76,7 @@ class NetworkVerbs:
             internal=internal,
             ipv6=ipv6,
             labels=labels,
-            options=options,
+            driver_options=options,
         )
 
     def remove_network(self, name_or_id: str) -> Network:

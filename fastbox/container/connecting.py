@@ -122,9 +122,8 @@ class Connecting:
             left = [a for a in record.networks if a.network != name]
             if len(left) == len(record.networks):
                 raise Conflict(f"container {record.id} is not connected to network {name}")
-            place = next(
-                (e for e in self.networks.of(container).endpoints if e.network == name), None
-            )
+            places = self.networks.of(container).endpoints
+            place = next((place for place in places if place.network == name), None)
             record.networks = left
             with storing(f"disconnecting container {record.name} from network {name}"):
                 self.store.save_record(record, sync=not record.config.auto_remove)

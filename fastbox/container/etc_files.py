@@ -33,7 +33,7 @@ def check_hostname(name: str, what: str = "hostname") -> None:
 
 
 def write(directory: str, record: ContainerRecord) -> None:
-    """Write the three files into the container's directory, as far as they are known before a start.
+    """Write the three files into the container's directory, as known before a start.
 
     Raises:
         InvalidArgument: a hostname or an ``--add-host`` entry that does not fit on its line.

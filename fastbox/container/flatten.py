@@ -68,7 +68,7 @@ class Network(msgspec.Struct, frozen=True):
     """The network of a container that is to start.
 
     Attributes:
-        messages: what makes its links, in its own namespace; socket: of the host's, for some of them.
+        messages: what makes its links, in its own namespace. socket: of the host's, for some.
         ipv6: any of its networks has it.
         join: descriptor of another container's namespace, instead of one of its own.
     """
@@ -100,7 +100,7 @@ def flatten(
     """The plan for a container's init.
 
     Args:
-        network: see there; None: a namespace with nothing but the loopback interface, or the host's.
+        network: see there; None: a namespace with the loopback interface alone, or the host's.
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
     """
     builder = PlanBuilder()

@@ -67,7 +67,7 @@ _STEPS = {
 
 
 _NETWORK_HINTS = {
-    errno.EOPNOTSUPP: "the kernel lacks veth, macvlan or nf_tables; --network host needs none of them",
+    errno.EOPNOTSUPP: "the kernel lacks veth, macvlan or nf_tables; --network host needs none",
     errno.EPERM: "that needs CAP_NET_ADMIN; run fastbox as root",
     errno.ENODEV: "the network's device went away; try again",
     errno.EINVAL: "the kernel does not take an address or a device of that network",

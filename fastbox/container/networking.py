@@ -1,4 +1,4 @@
-"""A container's networks, as its life cycle sees them; what they are made of is ``fastbox.network``'s."""
+"""A container's networks, as its life cycle sees them; the parts are ``fastbox.network``'s."""
 
 from __future__ import annotations
 

@@ -174,10 +174,9 @@ class PlanBuilder:
         )
         parts = [header]
         for kind, op_flags, slot, a, b, c, reserved, x, y, z in self._ops:
-            if kind == launch.OP_NETLINK:
-                y += strings_at
+            at = y + strings_at if kind == launch.OP_NETLINK else y
             parts.append(
-                _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, y, z)
+                _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, at, z)
             )
         parts.append(program)
         parts.append(struct.pack(f"={len(argv_offsets)}I", *map(place, argv_offsets)))

@@ -15,7 +15,7 @@ from ..network.types import Attachment, Networking
 from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
-VERSION = 1
+VERSION = 2
 
 
 class Status(str, enum.Enum):

@@ -55,6 +55,12 @@ class Starting(Access):
         self.networks = networks
         self.supervise = supervise
 
+    if TYPE_CHECKING:
+
+        def kill(self, container_id: str, signal: str) -> None: ...
+
+        def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None: ...
+
     def note(self, action: str, record: ContainerRecord, **attributes: str) -> None:
         """Tell who follows ``events`` what happened to a container."""
         self.store.journal.container(action, record, **attributes)

@@ -1,8 +1,8 @@
 """A start's networks: everything that must be taken and prepared before the container is launched.
 
 Nothing here enters the container: the messages that make its links are part of its launch plan.
-Whatever is taken is given back by ``undo`` when the start fails, by the monitor at the end of the run,
-or, where that was killed, by the next command (``sweep``).
+Whatever is taken is given back by ``undo`` when the start fails, by the monitor at the end of the
+run, or, where that was killed, by the next command (``release``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Ports of the host for a container: bound sockets, which its monitor keeps, and the firewall's maps.
+"""Ports of the host for a container: bound sockets, which its monitor keeps, and elements of the
+packet filter's maps.
 
 The socket is what reserves a port: the kernel refuses it when any other process has it, lets one of
-two win, and takes it back when the monitor ends, however it ends. Packets do not reach it: the rules
-of ``firewall`` send them on before. What these do not cover (``::1``, IPv6 for a container that has
+two win, and takes it back when the monitor ends, however it ends. Packets do not reach it: the
+rules send them on before. What these do not cover (``::1``, IPv6 for a container that has
 only IPv4, rules that somebody flushed) does, and the monitor's helper relays it.
 """
 
@@ -84,17 +85,13 @@ def _refusal(publish: Publish, host_ip: str, failure: OSError | None) -> Fastbox
     shown = f"[{host_ip}]" if ":" in host_ip else host_ip or "0.0.0.0"
     what = f"failed to bind host port {shown}:{publish.host}/{publish.protocol}"
     if not publish.host:
-        return Conflict(
-            f"all ports of {_RANGE} are in use: none is left for port {publish.container}"
-        )
+        return Conflict(f"no port of {_RANGE} is free for the container's port {publish.container}")
     code = failure.errno if failure is not None else errno.EADDRINUSE
     text = os.strerror(code or 0).lower()
     if code == errno.EADDRINUSE:
         return Conflict(f"{what}: {text}", hint="stop what uses it, or publish another port")
     if code == errno.EADDRNOTAVAIL:
-        return InvalidArgument(
-            f"{what}: {text}", hint="the host has no such address, see `ip addr`"
-        )
+        return InvalidArgument(f"{what}: {text}", hint="the host has no such address")
     if code in (errno.EMFILE, errno.ENFILE):
         return Conflict(f"{what}: {text}", hint="raise the limit of open files (ulimit -n)")
     return FastboxError(f"{what}: {text}")

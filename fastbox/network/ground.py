@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ def prepare(
 ) -> None:
     """See that the bridges of networks exist, and the rules.
 
-    Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``): they
-    are made again, the rules with what running containers have in them.
+    Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
+    they are made again, the rules with what running containers have in them.
 
     Args:
         running: of each running container.
@@ -42,16 +43,22 @@ def prepare(
         for network in missing:
             device.ensure_bridge(network)
             firewall.add_network(table, network)
+        device.enable_forwarding(
+            os.path.dirname(store.runtime),
+            any(network.ipv6 for network in bridges),
+            lambda names: firewall.add_uplinks(table, names),
+        )
 
 
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:
     """Load the rules, with all that there is of networks and of published ports."""
+    runtime = os.path.dirname(store.runtime)
     networks = [
         network
         for network in store.list()
         if network.driver == "bridge" and device.bridge_index(network.device) is not None
     ]
-    firewall.ensure(table, networks, device.uplinks())
+    firewall.ensure(table, networks, device.uplinks(runtime))
     entries = [entry for networking in running() for entry in attach.entries_of(networking)]
     with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
         for data in messages.elements(table, entries):

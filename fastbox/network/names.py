@@ -1,7 +1,7 @@
 """Names of containers on networks, as files that their name servers look up.
 
-``RUNTIME/networks/NETID/names/NAME/ADDRESS`` is an empty file: NAME has that address there. There is
-no process that has to know of a change: whoever answers a query looks (``_core/monitor/net``).
+``RUNTIME/networks/NETID/names/NAME/ADDRESS`` is an empty file: NAME has that address there. No
+process has to be told of a change: whoever answers a query looks (``_core/monitor/net``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a run of a container has to give back: written before it starts, acted on at its end.
 
-The monitor does it (``_core/monitor/network.c``), in the order of the lines; where it was killed, the
-next command does. Lines of ``RUNTIME/ID/release``: ``n HEX`` a batch of nftables messages, ``l HEX`` one
-of rtnetlink, ``u PATH`` a file and ``r PATH`` a directory below ``RUNTIME/networks``.
+The monitor does it (``_core/monitor/network.c``), in the order of the lines; where it was killed,
+the next command does. Lines of ``RUNTIME/ID/release``: ``n HEX`` a batch of nftables messages,
+``l HEX`` one of rtnetlink, ``u PATH`` a file, ``r PATH`` a directory below ``RUNTIME/networks``.
 """
 
 from __future__ import annotations
