@@ -42,6 +42,7 @@ NEEDS: dict[str, dict[str, list[str]]] = {
 PROGRAMS: dict[str, list[str]] = {
     "fastbox-monitor": [
         "monitor/*.c",
+        "monitor/net/*.c",
         "tree/remove.c",
         *(f"launch/{part}.c" for part in ("context", "paths", "ops", "console", "users", "finish")),
     ],
@@ -68,7 +69,7 @@ def core_files(patterns: list[str]) -> list[str]:
 
 
 def headers() -> list[str]:
-    return core_files(["*.h", "*/*.h", "*.pxd"])
+    return core_files(["*.h", "*/*.h", "*/*/*.h", "*.pxd"])
 
 
 def extensions() -> list[Extension]:
