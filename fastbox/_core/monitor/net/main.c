@@ -12,6 +12,7 @@
 #define IDLE_SECONDS 30
 #define PORTS_MAX 60000
 #define FAILED 125
+#define RECEIVE_ROOM (512 << 10) /* some thousand queries: a burst is answered, not lost */
 
 static int is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
@@ -30,10 +31,12 @@ static void fill_gaps(int end) {
 }
 
 static void watch_sockets(void) {
-  int type;
+  int type, room = RECEIVE_ROOM;
   socklen_t size = sizeof type;
-  if (getsockopt(NET_FD_DNS, SOL_SOCKET, SO_TYPE, &type, &size) == 0)
+  if (getsockopt(NET_FD_DNS, SOL_SOCKET, SO_TYPE, &type, &size) == 0) {
+    setsockopt(NET_FD_DNS, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
     net_watch(NET_FD_DNS, EPOLLIN, NET_DNS, 0, 0);
+  }
   if (getsockopt(NET_FD_DNS_TCP, SOL_SOCKET, SO_TYPE, &type, &size) == 0) {
     fcntl(NET_FD_DNS_TCP, F_SETFL, fcntl(NET_FD_DNS_TCP, F_GETFL) | O_NONBLOCK);
     net_watch(NET_FD_DNS_TCP, EPOLLIN, NET_DNS_ACCEPT, 0, 0);
