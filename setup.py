@@ -71,7 +71,7 @@ def core_files(patterns: list[str]) -> list[str]:
 
 
 def headers() -> list[str]:
-    return core_files(["*.h", "*/*.h", "*.pxd"])
+    return core_files(["*.h", "*/*.h", "*/*/*.h", "*.pxd"])
 
 
 def extensions() -> list[Extension]:
