@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from ..network.types import Attachment, Networking
 from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
@@ -98,6 +99,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         env, workdir, user, exposed_ports, volumes, stop_signal, healthcheck: merged from image and
             config.
         shell: the image's SHELL, for a health check's command line.
+        networks: what it is on now, first those that it was created with.
     """
 
     version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
@@ -126,6 +128,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     creator: tuple[int, int] | None = None
     healthcheck: Healthcheck | None = None
     shell: list[str] = []
+    networks: list[Attachment] = []
 
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -155,11 +158,16 @@ class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A stored container with its state; what ``Engine.containers()`` lists."""
+    """A stored container with its state; what ``Engine.containers()`` lists.
+
+    Attributes:
+        networking: what its current run has of networks; None while it does not run.
+    """
 
     record: ContainerRecord
     state: ContainerState
     directory: str
+    networking: Networking | None = None
     size_rw: int | None = None
     size_root: int | None = None
 
