@@ -102,7 +102,8 @@ def test_output_is_kept_byte_by_byte(cli: Command) -> None:
 def test_inspect_tells_what_was_asked_for(cli: Command) -> None:
     cli.ok(
         "create", "--network", "none", "--name", "web", "-e", "A=1", "-l", "a=b", "-v",
-        "data:/data:ro", "--tmpfs", "/scratch:size=1m", "-m", "64m", "--restart", "on-failure:2", "busybox", "true",
+        "data:/data:ro", "--tmpfs", "/scratch:size=1m", "-m", "64m", "--restart",
+        "on-failure:2", "busybox", "true",
     )  # fmt: skip
     (box,) = json.loads(cli.ok("inspect", "web"))
     assert box["Name"] == "/web"
