@@ -59,7 +59,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "CgroupVersion": {"v1": "1", "v2": "2", "hybrid": "1 (hybrid)"}[layout.mode],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["host", "none"],
+            "Network": ["bridge", "host", "macvlan", "null"],
             "Log": ["cri", "journald", "none", "syslog"],
         },
         "DefaultRuntime": "fastbox",

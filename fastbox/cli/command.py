@@ -118,6 +118,8 @@ class FlagCommand(click.Command):
                 return "accepts no arguments"
             if least == most:
                 return f"requires {least} argument{'s' if least != 1 else ''}"
+            if least and most is not None:
+                return f"requires at least {least} and at most {most} arguments"
             if count < least:
                 return f"requires at least {least} argument{'s' if least != 1 else ''}"
             return f"requires at most {most} argument{'s' if most != 1 else ''}"

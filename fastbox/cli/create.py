@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidArgument, NotFound
-from . import output, parse_policy, references, run_options
+from . import output, parse_network, parse_policy, references, run_options
 from .cidfile import CidFile
 from .command import App, FlagCommand
 from .errors import CliError
@@ -40,6 +40,7 @@ def create_container(
             "WARNING: Disabling the OOM killer on containers without setting a '-m/--memory' "
             "limit may be dangerous."
         )
+    parse_network.warn(config)
     platform = _platform(values.platform or os.environ.get("DOCKER_DEFAULT_PLATFORM") or "")
     with CidFile(values.cidfile or "") as cidfile:
         references.check_image(config.image)

@@ -1,4 +1,4 @@
-"""``fastbox inspect``: containers, images and volumes."""
+"""``fastbox inspect``: containers, images, networks and volumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .inspecting import FORMAT, missing, show
 
 
 def inspect(app: App, values: Values, words: list[str]) -> int:
-    """Print objects as JSON; a name may be that of a container, an image or a volume."""
+    """Print objects as JSON; a name may be that of a container, an image, a network or a volume."""
     kinds = _kinds(app, values.size)
     if values.type:
         if values.type not in kinds:
@@ -43,6 +43,7 @@ def _kinds(app: App, size: bool) -> dict[str, Callable[[str], Any]]:
     return {
         "container": lambda name: app.engine.inspect_container(name, size=size),
         "image": app.engine.inspect_image,
+        "network": app.engine.inspect_network,
         "volume": app.engine.inspect_volume,
     }
 

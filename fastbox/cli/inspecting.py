@@ -112,7 +112,6 @@ _OPTIONAL: dict[str, dict[str, dict[str, Any]]] = {
         "": {"SizeRw": None, "SizeRootFs": None},
         "State": {"Health": None},
         "Config": {"Healthcheck": None},
-        "NetworkSettings": {"IPAddress": "", "Gateway": "", "MacAddress": ""},
     },
     "RootFS": {"": {"Variant": "", "VirtualSize": 0}},
 }

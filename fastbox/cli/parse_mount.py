@@ -145,7 +145,7 @@ def mount(text: str) -> Mount:
         InvalidArgument: it cannot be used.
     """
     fields = _Fields()
-    for field in _csv(text):
+    for field in csv_fields(text):
         fields.add(field)
     return fields.mount()
 
@@ -334,7 +334,7 @@ def _boolean(key: str, value: str) -> bool:
         raise ValueError(f"invalid value for {key}: {value}") from None
 
 
-def _csv(text: str) -> list[str]:
+def csv_fields(text: str) -> list[str]:
     """The first record of a CSV text, with the errors of Go's encoding/csv.
 
     Raises:
@@ -343,7 +343,7 @@ def _csv(text: str) -> list[str]:
     text = text.lstrip("\n")
     if not text:
         raise ValueError("EOF")
-    fields: list[str] = []
+    found: list[str] = []
     index = 0
     while True:
         if text[index : index + 1] == '"':
@@ -358,9 +358,9 @@ def _csv(text: str) -> list[str]:
                     f'parse error on line 1, column {column}: bare " in non-quoted-field'
                 )
             index = end
-        fields.append(field)
+        found.append(field)
         if text[index : index + 1] != ",":
-            return fields
+            return found
         index += 1
 
 

@@ -1,6 +1,5 @@
-"""Policies: ``--restart``, ``--security-opt``, ``--log-driver``, ``--log-opt``, ``--network``,
-``--add-host``, ``--pull``. Choices among a few things, and what is said about those that are not
-there yet."""
+"""Policies: ``--restart``, ``--security-opt``, ``--log-driver``, ``--log-opt``, ``--pull``. Choices
+among a few things, and what is said about those that are not there."""
 
 from __future__ import annotations
 
@@ -168,89 +167,3 @@ class Logging:
         if size <= 0:
             raise InvalidArgument("max-size must be a positive number")
         return size
-
-
-def network(text: str) -> str:
-    """``NAME``, or ``name=NAME`` with further fields.
-
-    Raises:
-        ValueError: malformed.
-    """
-    if "=" not in text:
-        return text
-    name = later = ""
-    for field in text.split(","):
-        key, equals, value = field.partition("=")
-        key = key.lower().strip()
-        if not equals:
-            raise ValueError(f"invalid field {field}")
-        if key == "name":
-            name = value.strip()
-        elif key in ("alias", "ip", "ip6", "mac-address", "link-local-ip", "driver-opt",
-                     "gw-priority"):  # fmt: skip
-            later = later or key
-        else:
-            raise ValueError(f"invalid field key {key}")
-    if not name:
-        raise ValueError("network name/id is not specified")
-    if later:
-        raise ValueError(f"{later} is not supported: it needs a network of the container's own")
-    return name
-
-
-def network_mode(names: list[str]) -> str:
-    """The one network that a container has.
-
-    Raises:
-        CliError, Unsupported
-    """
-    for place, name in enumerate(names):
-        if not name:
-            raise CliError("no name set for network")
-        if name in names[:place]:
-            raise CliError(f"network {gotext.quote(name)} is specified multiple times")
-    for name in names:
-        if name not in ("none", "host"):
-            raise Unsupported(
-                f"network {name} is not supported",
-                hint="use --network none (loopback only) or --network host",
-            )
-    if len(names) > 1:
-        raise CliError(
-            "conflicting options: cannot attach both user-defined and non-user-defined "
-            "network-modes"
-        )
-    return names[0] if names else "none"
-
-
-def extra_host(text: str) -> str:
-    """``HOST:IP`` or ``HOST=IP`` as ``HOST:IP``; the address may be ``host-gateway``.
-
-    Raises:
-        ValueError
-    """
-    cut = text.find("=") if "=" in text else text.find(":")
-    if cut <= 0:
-        raise ValueError(f"bad format for add-host: {gotext.quote(text)}")
-    host, address = text[:cut], text[cut + 1 :]
-    if address == "host-gateway":
-        return f"{host}:{address}"
-    if address.startswith("[") and address.endswith("]"):
-        address = address[1:-1]
-    if not _is_address(address):
-        raise ValueError(f"invalid IP address in add-host: {gotext.quote(text[cut + 1 :])}")
-    if any(char.isspace() or not char.isprintable() for char in host):
-        raise ValueError(f"bad format for add-host: {gotext.quote(text)}")
-    return f"{host}:{address}"
-
-
-def _is_address(text: str) -> bool:
-    import socket
-
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, text)
-        except (OSError, ValueError):
-            continue
-        return True
-    return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..container import networks
 from ..container.record import Status
+from ..network import ports
 from . import gotext, human, output
 from .command import App, FlagCommand
 from .errors import TemplateError
@@ -110,9 +112,9 @@ def row(box: Container, *, trunc: bool = True) -> dict[str, Callable[..., Any]]:
             _cut(point.name or point.source, 15, trunc) for point in record.mounts
         ),
         "Names": lambda: box.name,
-        "Networks": lambda: record.config.network,
+        "Networks": lambda: ",".join(networks.names(box)),
         "Platform": lambda: "",
-        "Ports": lambda: "",
+        "Ports": lambda: ports.displayed(networks.ports_of(box)),
         "RunningFor": lambda: human.ago(record.created),
         "Size": lambda: size_text(box),
         "State": lambda: box.state.status.value,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..container.config import ContainerConfig, Mount
 from ..errors import InvalidArgument, Unsupported
-from . import parse_env, parse_health, parse_limits, parse_mount, parse_policy, streams
+from . import (
+    parse_env,
+    parse_health,
+    parse_limits,
+    parse_mount,
+    parse_network,
+    parse_policy,
+    streams,
+)
 from .errors import CliError
 from .flags import Checked, Flag, Integer, Mapping, Switch, Text, Texts, Values
 from .human import parse_size
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
 _BYTES = Checked(parse_size, "bytes")
 
 FLAGS = (
-    Flag("--add-host", Texts(parse_policy.extra_host), "Add a custom host-to-IP mapping (host:ip)"),
     Flag(
         "--annotation",
         Mapping(),
@@ -66,14 +73,12 @@ FLAGS = (
         Texts(parse_limits.device_operations),
         "Limit write rate (IO per second) to a device",
     ),
-    Flag("--domainname", Text(), "Container NIS domain name"),
     Flag("--entrypoint", Text(), "Overwrite the default ENTRYPOINT of the image"),
     Flag("-e --env", Texts(parse_env.variable), "Set environment variables"),
     Flag("--env-file", Texts(), "Read in a file of environment variables"),
     Flag("--group-add", Texts(), "Add additional groups to join"),
     *parse_health.FLAGS,
     Flag("--help", Switch(), "Print usage"),
-    Flag("-h --hostname", Text(), "Container host name"),
     Flag(
         "--init",
         Switch(),
@@ -109,19 +114,12 @@ FLAGS = (
         dest="mounts",
     ),
     Flag("--name", Text(), "Assign a name to the container", dest="container_name"),
-    Flag(
-        "--network",
-        Texts(parse_policy.network, "network"),
-        'Connect a container to a network ("none", "host")',
-    ),
-    Flag("--net", Texts(parse_policy.network, "network"), hidden=True, dest="network"),
+    *parse_network.FLAGS,
     Flag("--oom-kill-disable", Switch(), "Disable OOM Killer"),
     Flag("--oom-score-adj", Integer(), "Tune host's OOM preferences (-1000 to 1000)"),
     Flag("--pids-limit", Integer(), "Tune container pids limit (set -1 for unlimited)"),
     Flag("--platform", Text(), "Set platform if the image is for several"),
     Flag("--privileged", Switch(), "Give extended privileges to this container"),
-    Flag("-p --publish", Texts(), hidden=True),
-    Flag("-P --publish-all", Switch(), hidden=True),
     Flag(
         "--pull",
         Text(),
@@ -152,8 +150,6 @@ FLAGS = (
 # What a value is without further thought: the flag's name -> the config's field.
 _PLAIN = {
     "container_name": "name",
-    "domainname": "domainname",
-    "hostname": "hostname",
     "stop_signal": "stop_signal",
     "user": "user",
     "workdir": "workdir",
@@ -178,16 +174,9 @@ _PLAIN = {
     "shm_size": "shm_size",
     "annotation": "annotations",
     "sysctl": "sysctls",
-    "add_host": "add_hosts",
     "cap_add": "cap_add",
     "cap_drop": "cap_drop",
     "group_add": "group_add",
-}
-
-# Docker flags of later versions of fastbox: attribute -> (the flag, what to do now).
-_LATER = {
-    "publish": ("-p/--publish", "use --network host: the container's ports are the host's"),
-    "publish_all": ("-P/--publish-all", "use --network host: the container's ports are the host's"),
 }
 
 # Docker flags that fastbox will not have: attribute -> (what to say, what to do).
@@ -219,7 +208,7 @@ def build(values: Values, words: list[str]) -> ContainerConfig:
         CliError: an option is malformed or contradicts another.
         InvalidArgument, Unsupported: it cannot be had.
     """
-    _refuse_later(values)
+    refuse_never(values)
     image, *command = words
     config = ContainerConfig(image=image, command=command or None)
     for name, field in _PLAIN.items():
@@ -245,16 +234,9 @@ def build(values: Values, words: list[str]) -> ContainerConfig:
     config.env = parse_env.merged_variables(values.env_file or [], values.env or [])
     config.labels = parse_env.merged_labels(values.label_file or [], values.label or [])
     config.devices = _each(values.device, parse_limits.device)
-    config.network = parse_policy.network_mode(values.network or [])
+    parse_network.fill(config, values)
     _policies(config, values)
     return config
-
-
-def _refuse_later(values: Values) -> None:
-    for name, (flag, hint) in _LATER.items():
-        if getattr(values, name):
-            raise Unsupported(f"{flag} is not supported yet", hint=hint)
-    refuse_never(values)
 
 
 def refuse_never(values: Values) -> None:

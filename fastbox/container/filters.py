@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidArgument, NotFound
+from ..network import ports
+from . import networks
 from .record import Status
 
 if TYPE_CHECKING:
@@ -147,8 +149,8 @@ def _tests(
         "label!": lambda box, values: not all(
             has_label(box.record.labels, value) for value in values
         ),
-        "network": lambda box, values: box.record.config.network in values,
-        "publish": lambda box, values: False,
+        "network": lambda box, values: any(networks.is_on(box, value) for value in values),
+        "publish": lambda box, values: any(_publishes(box, value) for value in values),
         "expose": lambda box, values: any(_exposes(box, value) for value in values),
         "volume": lambda box, values: any(
             value in (point.name, point.destination) for point in box.record.mounts
@@ -188,16 +190,12 @@ def has_label(labels: dict[str, str], wanted: str) -> bool:
 
 
 def _exposes(box: Container, wanted: str) -> bool:
-    ports, _, protocol = wanted.partition("/")
-    first, dash, last = ports.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
-        return False
-    numbers = range(int(first), int(last or first) + 1)
-    for port in box.record.exposed_ports:
-        number, _, kind = port.partition("/")
-        if number.isdecimal() and int(number) in numbers and (kind or "tcp") == (protocol or "tcp"):
-            return True
-    return False
+    return any(ports.fits(port, wanted) for port in box.record.exposed_ports)
+
+
+def _publishes(box: Container, wanted: str) -> bool:
+    """Docker looks at the container's side of a published port."""
+    return any(ports.fits(port, wanted) for port in networks.published(box))
 
 
 def _ancestor(

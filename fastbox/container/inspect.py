@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from . import networks
 from .spec import MASKED, READ_ONLY
 
 if TYPE_CHECKING:
     from ..image.types import Volume
     from .config import ContainerConfig, DeviceLimit, Mount
-    from .record import Container, Health, MountPoint
+    from .record import Container, ContainerRecord, Health, MountPoint
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
@@ -39,7 +40,7 @@ def inspect(container: Container) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": _host_config(config),
+        "HostConfig": _host_config(record),
         "GraphDriver": _graph_driver(container),
     }
     if container.size_rw is not None:
@@ -47,7 +48,7 @@ def inspect(container: Container) -> dict[str, Any]:
         result["SizeRootFs"] = container.size_root or 0
     result["Mounts"] = [_mount_point(point) for point in record.mounts]
     result["Config"] = _config(container)
-    result["NetworkSettings"] = _network_settings(config.network)
+    result["NetworkSettings"] = networks.settings(container)
     return result
 
 
@@ -88,7 +89,8 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
-def _host_config(config: ContainerConfig) -> dict[str, Any]:
+def _host_config(record: ContainerRecord) -> dict[str, Any]:
+    config = record.config
     privileged = config.privileged
     return {
         "Binds": _binds(config.mounts) or None,
@@ -98,7 +100,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
             "Config": {**_log_limits(config), **config.log_options},
         },
         "NetworkMode": config.network,
-        "PortBindings": {},
+        "PortBindings": networks.port_bindings(config),
         "RestartPolicy": {
             "Name": config.restart.name,
             "MaximumRetryCount": config.restart.max_retries,
@@ -111,18 +113,18 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "CapAdd": config.cap_add or None,
         "CapDrop": config.cap_drop or None,
         "CgroupnsMode": "private",
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "Dns": config.dns,
+        "DnsOptions": config.dns_options,
+        "DnsSearch": config.dns_search,
         "ExtraHosts": config.add_hosts or None,
         "GroupAdd": config.group_add or None,
         "IpcMode": "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": networks.legacy_links(record) or None,
         "OomScoreAdj": config.oom_score_adj,
         "PidMode": "",
         "Privileged": privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": config.publish_all,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": _security_options(config) or None,
         "Tmpfs": _tmpfs(config.mounts),
@@ -313,31 +315,6 @@ def _config(container: Container) -> dict[str, Any]:
 def _image_command(container: Container) -> list[str] | None:
     """A new entrypoint drops the image's CMD."""
     return container.record.image_cmd if container.record.config.entrypoint is None else None
-
-
-def _network_settings(network: str) -> dict[str, Any]:
-    return {
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "Networks": {
-            network: {
-                "IPAMConfig": None,
-                "Links": None,
-                "Aliases": None,
-                "MacAddress": "",
-                "NetworkID": "",
-                "EndpointID": "",
-                "Gateway": "",
-                "IPAddress": "",
-                "IPPrefixLen": 0,
-                "IPv6Gateway": "",
-                "GlobalIPv6Address": "",
-                "GlobalIPv6PrefixLen": 0,
-                "DNSNames": None,
-            }
-        },
-    }
 
 
 def inspect_volume(volume: Volume) -> dict[str, Any]:

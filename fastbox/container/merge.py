@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..network import ports
 from . import health
 from .config import ContainerConfig
 from .record import ContainerRecord
@@ -51,7 +52,9 @@ def merge(
         user=config.user if config.user is not None else image_config.get("User") or "",
         hostname=hostname,
         labels=_labels(config, image_config),
-        exposed_ports=sorted(image_config.get("ExposedPorts") or {}),
+        exposed_ports=ports.exposed(
+            image_config.get("ExposedPorts") or {}, config.expose, config.publish
+        ),
         image_volumes=sorted(image_config.get("Volumes") or {}),
         image_cmd=image_config.get("Cmd"),
         image_entrypoint=image_config.get("Entrypoint"),

@@ -162,7 +162,7 @@ class Container(msgspec.Struct, kw_only=True):
     """A stored container with its state; what ``Engine.containers()`` lists.
 
     Attributes:
-        networking: what its current run has of networks, where that was asked for.
+        networking: what its current run has of networks; None while it does not run.
     """
 
     record: ContainerRecord

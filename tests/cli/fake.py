@@ -17,6 +17,8 @@ from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
 from fastbox.image.types import Image, PullResult, Removed, Volume
+from fastbox.network.inspect import inspect_network
+from fastbox.network.types import Network, Networking
 
 ID = "0123456789ab" + "c" * 52
 IMAGE_ID = "sha256:" + "d" * 64
@@ -33,7 +35,8 @@ def box(name: str = "web", id: str = ID, **changes: Any) -> Container:
             setattr(config, field, changes.pop(key))
         elif kind == "state":
             setattr(state, field, changes.pop(key))
-    sizes = {key: changes.pop(key) for key in ("size_rw", "size_root") if key in changes}
+    others = ("size_rw", "size_root", "networking")
+    sizes = {key: changes.pop(key) for key in others if key in changes}
     values = {"created": "2026-01-02T03:04:05.000000006Z", "path": "redis-server", **changes}
     record = ContainerRecord(id=id, name=name, config=config, image_id=IMAGE_ID, **values)
     return Container(record=record, state=state, directory=f"/store/containers/{id}", **sizes)
@@ -70,7 +73,7 @@ class FakeEngine:
     """Signatures of Engine. ``calls`` holds (method, arguments); ``errors[method]`` is raised.
 
     Attributes:
-        boxes, stored: containers and images that exist.
+        boxes, stored, kept, nets: containers, images, volumes and networks that exist.
         missing: names of images that have to be pulled first.
     """
 
@@ -80,6 +83,7 @@ class FakeEngine:
         self.boxes: list[Container] = []
         self.stored: list[Image] = []
         self.kept: list[Volume] = []
+        self.nets: list[Network] = []
         self.lines: list[LogLine] = []
         self.happened: list[Event] = []
         self.missing: set[str] = set()
@@ -286,6 +290,43 @@ class FakeEngine:
         self._note("prune_volumes", **kwargs)
         return ["one", "two"], 1840
 
+    # networks
+    def networks(self, *, filters: dict[str, list[str]] | None = None) -> list[Network]:
+        self._note("networks", filters=filters)
+        return self.nets
+
+    def network(self, name: str) -> Network:
+        for found in self.nets:
+            if found.name == name or found.id.startswith(name):
+                return found
+        raise NotFound(f"network {name} not found")
+
+    def create_network(self, name: str, **kwargs: Any) -> Network:
+        self._note("create_network", name, **kwargs)
+        return network(name)
+
+    def remove_network(self, name: str) -> Network:
+        self._note("remove_network", name)
+        return self.network(name)
+
+    def prune_networks(self, **kwargs: Any) -> list[str]:
+        self._note("prune_networks", **kwargs)
+        return [found.name for found in self.nets]
+
+    def connect_network(self, name: str, container: str, **kwargs: Any) -> None:
+        self._note("connect_network", name, container, **kwargs)
+        self.network(name)
+
+    def disconnect_network(self, name: str, container: str, **kwargs: Any) -> None:
+        self._note("disconnect_network", name, container, **kwargs)
+        self.network(name)
+
+    def networking(self, container: Container) -> Networking:
+        return container.networking or Networking()
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        return inspect_network(self.network(name), [])
+
     # what inspect shows
     def inspect_container(self, name: str, *, size: bool = False) -> dict[str, Any]:
         return inspect(self.container(name))
@@ -334,3 +375,8 @@ def volume(name: str, **changes: Any) -> Volume:
         created="2026-01-02T03:04:05Z",
         **changes,
     )
+
+
+def network(name: str, **changes: Any) -> Network:
+    values = {"id": "f" * 64, "created": "2026-01-02T03:04:05Z", **changes}
+    return Network(name=name, **values)

@@ -27,7 +27,7 @@ def boxes() -> list[Container]:
             mounts=[MountPoint(type="volume", name="data", source="/s", destination="/var/lib/x")],
             config_network="host", layers=["1" * 24],
         ),
-        box("web2", OLD, status=Status.CREATED, layers=["3" * 24]),
+        box("web2", OLD, status=Status.CREATED, config_network="none", layers=["3" * 24]),
     ]  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def test_without_filters(boxes: list[Container]) -> None:
         ({"volume": ["data"]}, ["my-db"]),
         ({"volume": ["/var/lib/x"]}, ["my-db"]),
         ({"network": ["host"]}, ["my-db"]),
-        ({"network": ["none", "host"]}, ["web", "my-db", "web2"]),
+        ({"network": ["none", "host"]}, ["my-db", "web2"]),
+        ({"network": ["bridge"]}, ["web"]),
         ({"expose": ["80"]}, ["web"]),
         ({"expose": ["53/udp"]}, ["web"]),
         ({"expose": ["53"]}, []),

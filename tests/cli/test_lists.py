@@ -94,7 +94,7 @@ def test_fields_of_ps(fastbox: Fastbox, fake: FakeEngine, monkeypatch: pytest.Mo
         "LocalVolumes": "1",
         "Mounts": "f" * 14 + "…,/host",
         "Names": "web",
-        "Networks": "none",
+        "Networks": "bridge",
         "Platform": "",
         "Ports": "",
         "RunningFor": "3 seconds ago",

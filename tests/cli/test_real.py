@@ -17,7 +17,7 @@ TRAP = 'trap "echo caught; exit 7" TERM INT; echo up; while :; do sleep 0.05; do
 @pytest.mark.usefixtures("busybox_image")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_to_the_client_reaches_the_command(cli: Command, name: str) -> None:
-    client = cli.popen("run", "--rm", "busybox", "sh", "-c", TRAP)
+    client = cli.popen("run", "--network", "none", "--rm", "busybox", "sh", "-c", TRAP)
     assert client.stdout is not None
     assert client.stdout.readline() == b"up\n"
     client.send_signal(getattr(signal, name))
@@ -28,7 +28,18 @@ def test_a_signal_to_the_client_reaches_the_command(cli: Command, name: str) -> 
 
 @pytest.mark.usefixtures("busybox_image")
 def test_without_proxy_the_client_ends_and_the_container_stays(cli: Command) -> None:
-    client = cli.popen("run", "--name", "stays", "--sig-proxy=false", "busybox", "sh", "-c", TRAP)
+    client = cli.popen(
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "stays",
+        "--sig-proxy=false",
+        "busybox",
+        "sh",
+        "-c",
+        TRAP,
+    )
     assert client.stdout is not None
     assert client.stdout.readline() == b"up\n"
     client.send_signal(signal.SIGINT)
@@ -40,15 +51,17 @@ def test_without_proxy_the_client_ends_and_the_container_stays(cli: Command) -> 
 @pytest.mark.usefixtures("busybox_image")
 def test_streams_stay_apart_and_standard_input_needs_i(cli: Command) -> None:
     script = "cat; echo out; echo err >&2; exit 3"
-    result = cli("run", "--rm", "-i", "busybox", "sh", "-c", script, input="in\n")
+    result = cli(
+        "run", "--network", "none", "--rm", "-i", "busybox", "sh", "-c", script, input="in\n"
+    )
     assert (result.code, result.out, result.err) == (3, "in\nout\n", "err\n")
-    result = cli("run", "--rm", "busybox", "sh", "-c", script, input="in\n")
+    result = cli("run", "--network", "none", "--rm", "busybox", "sh", "-c", script, input="in\n")
     assert (result.code, result.out, result.err) == (3, "out\n", "err\n")
 
 
 @pytest.mark.usefixtures("busybox_image")
 def test_a_closed_standard_output_is_the_containers_dev_null(cli: Command) -> None:
-    line = '"$@" run --rm busybox sh -c "echo lost; exit 4" >&-'
+    line = '"$@" run --rm --network none busybox sh -c "echo lost; exit 4" >&-'
     done = subprocess.run(
         ["sh", "-c", line, "sh", *cli.argv], env=cli.env, capture_output=True, timeout=60
     )
@@ -59,7 +72,7 @@ def test_a_closed_standard_output_is_the_containers_dev_null(cli: Command) -> No
 def test_logs_of_a_container_that_rotates_them(cli: Command) -> None:
     script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo oops >&2"
     options = ["--log-opt", "max-size=60k", "--log-opt", "max-file=20"]
-    name = cli.ok("run", "-d", *options, "busybox", "sh", "-c", script)
+    name = cli.ok("run", "--network", "none", "-d", *options, "busybox", "sh", "-c", script)
     followed = cli("logs", "-f", name)
     assert followed.lines == [f"line {number}" for number in range(3000)]
     assert followed.err == "oops\n"
@@ -78,7 +91,7 @@ def test_output_is_kept_byte_by_byte(cli: Command) -> None:
     """Long lines, NULs, bytes that are no UTF-8, no newline at the end."""
     script = "head -c 200000 /dev/zero | tr '\\0' x; printf '\\n\\000\\377\\nend'"
     expected = b"x" * 200000 + b"\n\0\xff\nend"
-    name = cli.ok("run", "-d", "busybox", "sh", "-c", script)
+    name = cli.ok("run", "--network", "none", "-d", "busybox", "sh", "-c", script)
     assert cli("wait", name).out == "0\n"
     assert cli("logs", name).raw == expected
     assert cli("logs", "-n", "1", name).raw == b"end"
@@ -88,8 +101,9 @@ def test_output_is_kept_byte_by_byte(cli: Command) -> None:
 @pytest.mark.usefixtures("busybox_image")
 def test_inspect_tells_what_was_asked_for(cli: Command) -> None:
     cli.ok(
-        "create", "--name", "web", "-e", "A=1", "-l", "a=b", "-v", "data:/data:ro", "--tmpfs",
-        "/scratch:size=1m", "-m", "64m", "--restart", "on-failure:2", "busybox", "true",
+        "create", "--network", "none", "--name", "web", "-e", "A=1", "-l", "a=b", "-v",
+        "data:/data:ro", "--tmpfs", "/scratch:size=1m", "-m", "64m", "--restart",
+        "on-failure:2", "busybox", "true",
     )  # fmt: skip
     (box,) = json.loads(cli.ok("inspect", "web"))
     assert box["Name"] == "/web"
@@ -109,7 +123,7 @@ def test_inspect_tells_what_was_asked_for(cli: Command) -> None:
 
 @pytest.mark.usefixtures("busybox_image")
 def test_top_shows_the_containers_processes_as_the_host_numbers_them(cli: Command) -> None:
-    name = cli.ok("run", "-d", "busybox", "sh", "-c", "sleep 61 & sleep 62")
+    name = cli.ok("run", "--network", "none", "-d", "busybox", "sh", "-c", "sleep 61 & sleep 62")
     pid = cli.ok("inspect", "-f", "{{.State.Pid}}", name)
     rows = cli("top", name, "-o", "pid,args").lines
     assert rows[0].split() == ["PID", "COMMAND"]

@@ -222,13 +222,13 @@ def on_terminal(cli: Command, *words: str, **size: int) -> Iterator[Terminal]:
 
 @pytest.mark.usefixtures("busybox_image")
 def test_live(cli: Command) -> None:
-    cli.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
+    cli.ok("run", "--network", "none", "-d", "--name", "one", "busybox", "sleep", "1000")
     with on_terminal(cli, "stats") as terminal:
         wait_for(lambda: len(terminal.frames()) >= 2, "two tables")
         assert terminal.seen.startswith(HIDDEN + UNWRAPPED)
         assert terminal.seen.count(b"\033[2J") == 1  # once; then each over the one before
         assert b"one" in terminal.frames()[-1]
-        cli.ok("run", "-d", "--name", "two", "busybox", "sleep", "1000")
+        cli.ok("run", "--network", "none", "-d", "--name", "two", "busybox", "sleep", "1000")
         wait_for(lambda: b"two" in terminal.frames()[-1], "the one that came")
         cli.ok("kill", "one")
         wait_for(lambda: b"one" not in terminal.frames()[-1], "the end of the one that went")
@@ -265,7 +265,7 @@ def test_stopped_and_continued(cli: Command) -> None:
 @pytest.mark.usefixtures("busybox_image")
 def test_no_more_lines_than_the_terminal_has(cli: Command) -> None:
     for number in range(4):
-        cli.ok("create", "--name", f"box{number}", "busybox", "true")
+        cli.ok("create", "--network", "none", "--name", f"box{number}", "busybox", "true")
     with on_terminal(cli, "stats", "-a", rows=4) as terminal:
         frame = wait_for(terminal.frames, "a table")[0]
         lines = re.sub(rb"\033\[[KJ]", b"", frame).split(b"\r\n")
@@ -283,7 +283,20 @@ def test_once_on_a_terminal(cli: Command) -> None:
 
 @pytest.mark.usefixtures("busybox_image")
 def test_of_real_containers(cli: Command) -> None:
-    cli.ok("run", "-d", "--name", "busy", "-m", "64m", "busybox", "sh", "-c", "while :; do :; done")
+    cli.ok(
+        "run",
+        "--network",
+        "none",
+        "-d",
+        "--name",
+        "busy",
+        "-m",
+        "64m",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do :; done",
+    )
     shown = json.loads(cli.ok("stats", "--no-stream", "--format", "json", "busy"))
     assert float(shown["CPUPerc"].removesuffix("%")) > 0
     assert re.fullmatch(r"[0-9.]+(B|KiB|MiB) / 64MiB", shown["MemUsage"])

@@ -441,7 +441,9 @@ def test_inspect_of_one_kind(fastbox: Fastbox, words: tuple[str, ...], message: 
 def test_inspect_of_an_unknown_kind(fastbox: Fastbox) -> None:
     result = fastbox("inspect", "--type", "foo", "x")
     assert (result.code, result.out) == (1, "")
-    assert result.err == ('unknown type: "foo": must be one of "container", "image", "volume"\n')
+    assert result.err == (
+        'unknown type: "foo": must be one of "container", "image", "network", "volume"\n'
+    )
 
 
 @pytest.mark.usefixtures("objects")
