@@ -373,6 +373,8 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
+        for box in boxes:
+            box.networking = self._container_networks.shown(box)
         chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
         if size:
             for box in chosen:
@@ -424,6 +426,7 @@ class Engine(
             NotFound, Ambiguous, StoreError
         """
         box = self._containers.load(self._containers.resolve(name_or_id))
+        box.networking = self._container_networks.shown(box)
         if size:
             self._measure(box)
         return box

@@ -14,6 +14,7 @@ from .. import atomic
 from .._core import launch as core
 from ..errors import InvalidArgument
 from ..locks import lock
+from ..network import wishes
 from ..oci import times
 from . import cgroups, etc_files, health, init_layer, mounts, names, networking, process, spec
 from .config import ContainerConfig
@@ -97,6 +98,7 @@ def _check(config: ContainerConfig) -> None:
         etc_files.check_hostname(config.hostname)
     if config.domainname is not None:
         etc_files.check_hostname(config.domainname, "domainname")
+    wishes.check(config)
     if config.auto_remove and config.restart.name != "no":
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     if config.log_driver != "cri" or config.log_options:

@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..errors import Conflict, FastboxError, InvalidArgument, NotFound
 from ..locks import lock
+from ..network import wishes
 from ..network.types import Attachment, Networking
 from . import names
 
@@ -72,10 +75,7 @@ class ContainerNetworks:
             return []
         if mode in ("none", "host"):
             return []
-        if mode in ("", "default"):
-            mode = config.network = "bridge"
-        asked = config.networks or [Attachment(network=mode)]
-        attachments = [self.resolve_one(attachment) for attachment in asked]
+        attachments = [self.resolve_one(attachment) for attachment in wishes.attachments(config)]
         chosen = [attachment.network for attachment in attachments]
         for name in chosen:
             if chosen.count(name) > 1:
@@ -89,9 +89,7 @@ class ContainerNetworks:
         Raises:
             NotFound, InvalidArgument
         """
-        import msgspec
-
-        network = self.networks.resolve(attachment.network)
+        network = self.networks.resolve(wishes.canonical(attachment.network))
         if network.driver not in ("bridge", "macvlan"):
             raise InvalidArgument(
                 "conflicting options: cannot attach both user-defined and non-user-defined "
@@ -202,6 +200,10 @@ class ContainerNetworks:
             return Networking()
         networking = attach.load(self.store.runtime_directory(container.id))
         return networking if networking.run == container.state.run else Networking()
+
+    def shown(self, container: Container) -> Networking | None:
+        """The same for ``Container.networking``: None while it does not run."""
+        return self.of(container) if container.state.status.is_up else None
 
     def _all_running(self) -> Iterator[tuple[Container, Networking]]:
         for container_id in self.store.ids():
