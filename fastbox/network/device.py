@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import atomic
 from ..errors import Conflict, FastboxError, InvalidArgument, PermissionDenied, Unsupported
-from . import addresses, options
+from . import addresses, leases, options
 from .types import Network
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def enable_forwarding(
     mine = {name for name, alias in _aliases().items() if alias.startswith(_ALIAS)}
     names = sorted(set(interfaces()) - mine - {"lo"})
     names = [name for name in names if not set(name) & set('"\\\n')]
-    os.makedirs(f"{runtime}/networks", 0o755, exist_ok=True)
+    leases.make_directory(f"{runtime}/networks")
     for family in families:
         known = uplinks(runtime).get(family, [])
         lines = "".join(f"{name}\n" for name in sorted({*known, *names}))
