@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import atomic
 from ..errors import Conflict, FastboxError, InvalidArgument, PermissionDenied, Unsupported
-from . import addresses, options
+from . import addresses, leases, options
 from .types import Network
 
 if TYPE_CHECKING:
@@ -221,13 +221,15 @@ def _mac(network: Network) -> str:
 # ---- forwarding ----------------------------------------------------------------------------------
 
 
-def uplinks(runtime: str) -> list[str]:
-    """The interfaces that were there when ``enable_forwarding`` switched forwarding on."""
-    try:
-        with open(_uplinks_file(runtime), encoding="utf-8") as file:
-            return file.read().split()
-    except FileNotFoundError:
-        return []
+def uplinks(runtime: str) -> dict[int, list[str]]:
+    """Family (4, 6) -> the interfaces that were there when ``enable_forwarding`` switched
+    forwarding on; a family is missing that others have switched on."""
+    found = {}
+    for family in (4, 6):
+        with contextlib.suppress(FileNotFoundError):
+            with open(_uplinks_file(runtime, family), encoding="utf-8") as file:
+                found[family] = file.read().split("\n")[:-1]
+    return found
 
 
 def is_forwarding(ipv6: bool = False) -> bool:
@@ -236,8 +238,8 @@ def is_forwarding(ipv6: bool = False) -> bool:
 
 
 def enable_forwarding(
-    runtime: str, ipv6: bool, before: Callable[[list[str]], None] | None = None
-) -> list[str]:
+    runtime: str, ipv6: bool, before: Callable[[dict[int, list[str]]], None] | None = None
+) -> dict[int, list[str]]:
     """Let the host forward, if it does not.
 
     It would become a router between all of its interfaces by that: those that there are now are
@@ -245,28 +247,32 @@ def enable_forwarding(
     later, and hosts that forwarded already, are not touched.
 
     Args:
-        before: called with these interfaces before forwarding is on: puts them into the filter.
+        before: called with the result before forwarding is on: puts it into the filter.
+
+    Returns:
+        ``uplinks``.
 
     Raises:
         FastboxError: it cannot be switched on.
     """
-    families = [v6 for v6 in (False, True) if (ipv6 or not v6) and not is_forwarding(v6)]
+    families = [family for family in ((4, 6) if ipv6 else (4,)) if not is_forwarding(family == 6)]
     if not families:
         return uplinks(runtime)
-    mine = {name for name, value in _aliases().items() if value.startswith(_ALIAS)}
-    names = set(uplinks(runtime)) | (set(interfaces()) - mine - {"lo"})
-    found = sorted(name for name in names if '"' not in name and "\\" not in name)
-    path = _uplinks_file(runtime)
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    atomic.write(path, "".join(f"{name}\n" for name in found).encode(), sync=False)
+    mine = {name for name, alias in _aliases().items() if alias.startswith(_ALIAS)}
+    names = sorted(set(interfaces()) - mine - {"lo"})
+    names = [name for name in names if not set(name) & set('"\\\n')]
+    leases.make_directory(f"{runtime}/networks")
+    for family in families:
+        known = uplinks(runtime).get(family, [])
+        lines = "".join(f"{name}\n" for name in sorted({*known, *names}))
+        atomic.write(_uplinks_file(runtime, family), lines.encode(), sync=False)
+    found = uplinks(runtime)
     if before is not None:
         before(found)
-    for v6 in families:
-        if v6:
+    for family in families:
+        if family == 6:
             _keep_accepting_ra()
-            _write("ipv6/conf/all/forwarding", "1")
-        else:
-            _write("ipv4/ip_forward", "1")
+        _write("ipv6/conf/all/forwarding" if family == 6 else "ipv4/ip_forward", "1")
     return found
 
 
@@ -290,8 +296,8 @@ def _aliases() -> dict[str, str]:
         return _in_thread(dump)
 
 
-def _uplinks_file(runtime: str) -> str:
-    return f"{runtime}/networks/.uplinks"
+def _uplinks_file(runtime: str, family: int) -> str:
+    return f"{runtime}/networks/.uplinks{family}"
 
 
 # ---- macvlan -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ netlink messages (network/messages.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import FastboxError, PermissionDenied, Unsupported
 from . import options, ruleset, tables
@@ -17,7 +17,7 @@ from .types import Network
 
 __all__ = [
     "add_network", "add_uplinks", "ensure", "exists", "generation", "intact", "missing",
-    "remove", "remove_network", "table_name",
+    "remove", "remove_network", "sees_bridged", "table_name",
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
@@ -52,7 +52,9 @@ def intact(table: str) -> bool:
         raise _refused(error) from error
 
 
-def ensure(table: str, networks: Sequence[Network], uplinks: Sequence[str] = ()) -> bool:
+def ensure(
+    table: str, networks: Sequence[Network], uplinks: Mapping[int, Sequence[str]] | None = None
+) -> bool:
     """Load the rules, if they are not there as they should be: an administrator's flush, a reload
     of the host's firewall.
 
@@ -70,8 +72,9 @@ def ensure(table: str, networks: Sequence[Network], uplinks: Sequence[str] = ())
     """
     if intact(table):
         return False
-    entries = [entry for network in networks for entry in ruleset.elements(network)]
-    entries += [("uplinks", f'"{name}"') for name in uplinks]
+    relayed = sees_bridged()
+    entries = [entry for network in networks for entry in ruleset.elements(network, relayed)]
+    entries += ruleset.uplinks(uplinks or {})
     # What is there but damaged goes in the same transaction, so that no packet meets half of it.
     before = f"delete table inet {table}\n" if not missing(table) else ""
     try:
@@ -85,22 +88,39 @@ def ensure(table: str, networks: Sequence[Network], uplinks: Sequence[str] = ())
 
 def add_network(table: str, network: Network) -> None:
     """Add a network's elements; those that are there stay. Raises as ``ensure``."""
-    entries = ruleset.elements(network)
-    if entries:
-        _load(ruleset.add(table, entries))
+    relayed = sees_bridged()
+    entries = ruleset.elements(network, relayed)
+    if not entries:
+        return
+    text = ruleset.add(table, entries)
+    if not relayed:
+        text += ruleset.delete(table, [("relayed", f'"{network.device}"')])
+    _load(text)
 
 
-def add_uplinks(table: str, names: Sequence[str]) -> None:
-    """Forward nothing between these interfaces. Raises as ``ensure``."""
-    if names:
-        _load(ruleset.add(table, [("uplinks", f'"{name}"') for name in names]))
+def add_uplinks(table: str, names: Mapping[int, Sequence[str]]) -> None:
+    """Forward nothing between these interfaces, by family. Raises as ``ensure``."""
+    if any(names.values()):
+        _load(ruleset.add(table, ruleset.uplinks(names)))
 
 
 def remove_network(table: str, network: Network) -> None:
     """Delete a network's elements, if there are any. Raises as ``ensure``."""
-    entries = ruleset.elements(network)
+    entries = ruleset.elements(network, relayed=True)
     if entries and not missing(table):
         _load(ruleset.delete(table, entries))
+
+
+def sees_bridged() -> bool:
+    """Whether br_netfilter shows bridged packets to the filter (Kubernetes, Docker without icc)."""
+    for name in ("iptables", "ip6tables"):
+        try:
+            with open(f"/proc/sys/net/bridge/bridge-nf-call-{name}") as file:
+                if file.read().strip() != "0":
+                    return True
+        except OSError:
+            continue  # not loaded
+    return False
 
 
 def remove(table: str) -> None:

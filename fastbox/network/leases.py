@@ -66,8 +66,9 @@ def take(
             return address
         raise Conflict("Address already in use", hint=f"{address} is {_whose(where, address)}")
     address = _lowest(where, family, space, holder)
-    if not address and stale is not None and _free_stale(where, stale):
-        address = _lowest(where, family, space, holder)
+    if not address and stale is not None:
+        _free_stale(where, stale)
+        address = _lowest(where, family, space, holder)  # also what another process has freed
     if not address:
         raise Conflict(
             f"no available IPv{family} addresses on this network's address pools:"
@@ -150,18 +151,18 @@ def _make(where: str, address: str, holder: str) -> bool:
     except FileExistsError:
         return False
     except FileNotFoundError:
-        _make_directory(where)
+        network = os.path.dirname(where)
+        for needed in (os.path.dirname(network), network, where):
+            make_directory(needed)
         return _make(where, address, holder)
     return True
 
 
-def _make_directory(where: str) -> None:
-    """RUNTIME/networks and what is below it can be read by the name server, which is nobody."""
-    network = os.path.dirname(where)
-    for path in (os.path.dirname(network), network, where):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o755)
-            os.chmod(path, 0o755)  # whatever the umask is
+def make_directory(path: str) -> None:
+    """Make a directory of RUNTIME/networks: it can be read by the name server, which is nobody."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)  # whatever the umask is
 
 
 def _lowest(where: str, family: int, space: _Space, holder: str) -> str:
@@ -213,13 +214,10 @@ def _take_over(where: str, address: str, holder: str, stale: Stale) -> bool:
         return _make(where, address, holder)
 
 
-def _free_stale(where: str, stale: Stale) -> bool:
-    """Free the addresses of holders that are gone; whether there were any."""
-    found = False
+def _free_stale(where: str, stale: Stale) -> None:
+    """Free the addresses of holders that are gone."""
     with contextlib.suppress(FileNotFoundError), locks.lock(where):
         for address in os.listdir(where):
             holder = _holder(where, address)
             if holder and stale(holder):
                 os.unlink(f"{where}/{address}")
-                found = True
-    return found

@@ -11,7 +11,7 @@ bytes).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from . import options
 from .types import Network
@@ -30,7 +30,10 @@ SETS = {
     "hairpin4": "ifname . ipv4_addr",
     "hairpin6": "ifname . ipv6_addr",
     # What was there when fastbox switched forwarding on: the host does not become their router.
-    "uplinks": "ifname",
+    "uplinks4": "ifname",
+    "uplinks6": "ifname",
+    # Bridges whose containers reach published ports through the monitor's sockets, see prerouting.
+    "relayed": "ifname",
     # Published ports: on all addresses, and on one.
     "ports4": "inet_proto . inet_service : ipv4_addr . inet_service",
     "ports4_at": "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
@@ -60,11 +63,15 @@ CHAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     # Only what is for this host (CVE-2025-67499). Routing, which drops loopback addresses that come
     # from outside, is later: without the first rule a port at 127.0.0.1 would be the neighbours'.
+    # Where br_netfilter brings bridged packets here, one whose translated destination is on the
+    # bridge that it came from does not get routed but bridged, and a bridge sends nothing back to
+    # the port it came from, nor from an isolated port to another: those are left to the monitor.
     "prerouting": (
         "type nat hook prerouting priority dstnat; policy accept;",
         (
             "ip daddr 127.0.0.0/8 return",
             "ip6 daddr ::1 return",
+            "iifname @relayed return",
             "fib daddr type != local return",
             *_PORTS,
         ),
@@ -90,7 +97,8 @@ CHAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     "forward": (
         "type filter hook forward priority filter; policy accept;",
         (
-            "iifname @uplinks oifname @uplinks drop",
+            "meta nfproto ipv4 iifname @uplinks4 oifname @uplinks4 drop",
+            "meta nfproto ipv6 iifname @uplinks6 oifname @uplinks6 drop",
             "iifname != @bridges oifname != @bridges accept",
             # With br_netfilter, bridged packets come here too.
             "iifname . oifname @same accept",
@@ -124,8 +132,12 @@ def definition(table: str) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def elements(network: Network) -> list[tuple[str, str]]:
-    """(set, element) of a network."""
+def elements(network: Network, relayed: bool = False) -> list[tuple[str, str]]:
+    """(set, element) of a network.
+
+    Args:
+        relayed: br_netfilter is at work.
+    """
     if network.driver != "bridge" or not network.device:
         return []
     device = f'"{network.device}"'
@@ -134,12 +146,19 @@ def elements(network: Network) -> list[tuple[str, str]]:
         found.append(("internal", device))
     if options.masquerades(network):
         found.append(("masqueraded", device))
+    if relayed:
+        found.append(("relayed", device))
     if options.allows_icc(network):
         found.append(("same", f"{device} . {device}"))
     for subnet in network.subnets:
         found.append(("hairpin6" if ":" in subnet.subnet else "hairpin4",
                       f"{device} . {subnet.subnet}"))  # fmt: skip
     return found
+
+
+def uplinks(names: Mapping[int, Sequence[str]]) -> list[tuple[str, str]]:
+    """(set, element) of interfaces, by family."""
+    return [(f"uplinks{family}", f'"{name}"') for family in names for name in names[family]]
 
 
 def add(table: str, entries: Sequence[tuple[str, str]]) -> str:
