@@ -32,7 +32,9 @@ NEEDS: dict[str, dict[str, list[str]]] = {
         "libraries": ["zstd", "crypto", "pthread"],
     },
     "view": {
-        "sources": [f"launch/{part}.c" for part in ("context", "ops", "paths", "console", "network")],
+        "sources": [
+            f"launch/{part}.c" for part in ("context", "ops", "paths", "console", "network")
+        ],
         "libraries": ["pthread"],
     },
 }

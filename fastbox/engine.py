@@ -373,6 +373,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
+        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
         for box in boxes:
             box.networking = self._container_networks.shown(box)
         chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
@@ -405,6 +406,8 @@ class Engine(
                 self._lifecycle.cleanup_abandoned(box)
                 if not os.path.isdir(box.directory):
                     continue
+            if not box.state.status.is_up and self._container_networks.owes(box.id):
+                self._container_networks.give_back(box.id)
             boxes.append(box)
         if unfinished:
             store.sweep()

@@ -36,7 +36,7 @@ class NetworkVerbs:
         Raises:
             InvalidArgument: an unknown filter. StoreError: a damaged file.
         """
-        self._container_networks.sweep()
+        self._container_networks.sweep(self._container_networks.up())
         return self._networks.list(filters=filters, in_use=self._container_networks.users)
 
     def network(self, name_or_id: str) -> Network:
@@ -85,7 +85,7 @@ class NetworkVerbs:
         Raises:
             NotFound, Ambiguous; Conflict: a container is on it, or it is a built-in one.
         """
-        self._container_networks.sweep()
+        self._container_networks.sweep(self._container_networks.up())
         return self._container_networks.remove(name_or_id)
 
     def prune_networks(self, *, filters: dict[str, list[str]] | None = None) -> list[str]:
@@ -94,7 +94,7 @@ class NetworkVerbs:
         Args:
             filters: ``label``, ``label!``, ``until``.
         """
-        self._container_networks.sweep()
+        self._container_networks.sweep(self._container_networks.up())
         return self._container_networks.prune(filters)
 
     def connect_network(

@@ -237,6 +237,8 @@ class Lifecycle(Connecting, Starting):
                 error.message = f"Error when allocating new name: {error.message}"
                 raise
             self._tell_monitor(record)
+            if self.store.state(record).status.is_up:
+                self.networks.rename(record)
             self.note("rename", record, oldName=f"/{old}")
 
     def _tell_monitor(self, record: ContainerRecord) -> None:
@@ -325,6 +327,7 @@ class Lifecycle(Connecting, Starting):
             # Its record is damaged, but it may run.
             process.send(*self.store.init(container_id), 9)
             process.wait_gone(*self.store.init(container_id), KILL_TIMEOUT)
+            self.networks.finish(container_id)
             self.store.discard(container_id, None)
             self.store.journal.emit("container", "destroy", container_id, {})
             return
@@ -360,6 +363,7 @@ class Lifecycle(Connecting, Starting):
                 )
                 raise Conflict(f'cannot remove container "{record.name}": container is {why}')
             self._cgroup(record).remove()
+            self.networks.finish(record.id)
             self.store.discard(record.id, record.name)
             self.note("destroy", record)
         if volumes:

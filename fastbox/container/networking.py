@@ -214,6 +214,10 @@ class ContainerNetworks:
                 if container.state.status.is_up:
                     yield container, self.of(container)
 
+    def up(self) -> set[str]:
+        """Ids of the running containers that have networks."""
+        return {container.id for container, _ in self._all_running()}
+
     def on_network(self, network_id: str) -> Iterator[tuple[Container, Networking]]:
         """The running containers on a network."""
         for container, networking in self._all_running():
@@ -280,27 +284,82 @@ class ContainerNetworks:
             )
         return True
 
-    def sweep(self) -> None:
-        """Give back what killed processes have left: addresses whose holder is gone."""
+    def owes(self, container_id: str) -> bool:
+        """Whether something of a run is still to be given back."""
+        return os.path.exists(f"{self.store.runtime_directory(container_id)}/release")
+
+    def finish(self, container_id: str) -> None:
+        """``give_back``, by who holds the container's lock and knows that it does not run."""
+        if self.owes(container_id):
+            from ..network import release
+
+            directory = self.store.runtime_directory(container_id)
+            release.finish(f"{self.store.runtime}/networks", directory)
+
+    def sweep(self, up: set[str]) -> None:
+        """Give back what killed processes have left: addresses whose holder is gone, links whose
+        namespace somebody keeps.
+
+        Args:
+            up: ids of containers that run.
+        """
+        from ..network import leases
+
         base = f"{self.store.runtime}/networks"
-        for directory in _leases(base):
+        for network_id in _with_leases(base):
+            directory = leases.directory(self.store.runtime, network_id)
             for name in os.listdir(directory):
                 with contextlib.suppress(OSError):
                     holder = os.readlink(f"{directory}/{name}")
-                    if self._is_abandoned(holder) and self._is_stale(holder):
-                        os.unlink(f"{directory}/{name}")
+                    if holder.partition("/")[0] not in up and self._is_stale(holder):
+                        leases.free(self.store.runtime, network_id, name, holder)
+        self._sweep_links()
 
-    def _is_abandoned(self, holder: str) -> bool:
-        """A quick look: nobody is there who would be the monitor of it."""
-        from . import process
+    def _sweep_links(self) -> None:
+        import socket
 
-        return not process.is_alive(*self.store.monitor(holder.partition("/")[0]))
+        from ..network import attach, messages
+
+        prefix = attach.link_prefix(self.store.root)
+        found = {name for _, name in socket.if_nameindex() if name.startswith(prefix)}
+        if not found:
+            return
+        # After that: what is made meanwhile is not found, and what is found has been told before.
+        for container_id in self.store.ids():
+            networking = attach.load(self.store.runtime_directory(container_id))
+            found -= {place.host_interface for place in networking.endpoints}
+        for name in found:
+            with contextlib.suppress(OSError):
+                with messages.open_socket(messages.NETLINK_ROUTE) as netlink:
+                    messages.send(netlink, messages.delete_link(name))
+
+    def rename(self, record: ContainerRecord) -> None:
+        """A running container has another name: its networks know it by that from now on."""
+        from ..network import attach, leases, names, release
+
+        directory = self.store.runtime_directory(record.id)
+        networking = attach.load(directory)
+        if not networking.endpoints:
+            return
+        host, wanted = self.host, self.wanted(record)
+        for place in networking.endpoints:
+            gone = names.lines_of(place)
+            place.names = names.usable([*wanted.names, *place.aliases])
+            names.add(host.networks, place)
+            kept = set(names.lines_of(place))
+            release.run(host.networks, [line for line in gone if line not in kept])
+            for address in place.addresses:
+                leases.rename(
+                    self.store.runtime, place.network_id, address, f"{record.id}/{record.name}"
+                )
+        release.write(directory, host.lines_of(record.id, networking))
+        attach.save(directory, networking)
 
 
-def _leases(base: str) -> Iterator[str]:
+def _with_leases(base: str) -> list[str]:
+    """Ids of the networks of which somebody has, or had, an address."""
     try:
-        with os.scandir(base) as entries:
-            found = [f"{entry.path}/leases" for entry in entries if names.is_id(entry.name)]
+        found = [name for name in os.listdir(base) if names.is_id(name)]
     except FileNotFoundError:
-        return
-    yield from (path for path in found if os.path.isdir(path))
+        return []
+    return [name for name in found if os.path.isdir(f"{base}/{name}/leases")]

@@ -63,6 +63,11 @@ class Connection(msgspec.Struct):
     sockets: list[socket.socket]
 
 
+def link_prefix(root: str) -> str:
+    """What the host's ends of a store's links are called: ``fbXXXXXX``, and eight digits more."""
+    return f"fb{options.store_hash(root)[:6]}"
+
+
 Joined = tuple[Network, Attachment, Endpoint]
 
 
@@ -89,6 +94,7 @@ class Host:
         self.table = table
         self.networks = store.runtime
         self.runtime = os.path.dirname(store.runtime)
+        self.prefix = link_prefix(store.root)
         self.stale = stale
         self.running = running
         self.holder_of = holder_of
@@ -107,14 +113,9 @@ class Host:
             for number, attachment in enumerate(wanted.attachments)
         ]
         gateway = endpoint.gateway_of(joined)
-        self.prepare([network for network, _, _ in joined])
-        made = [
-            message
-            for network, _, place in joined
-            for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
-        ]
-        networking = Networking(run=wanted.run, endpoints=[place for _, _, place in joined])
         publisher = publisher_of(joined, gateway)
+        self.prepare([network for network, _, _ in joined])
+        networking = Networking(run=wanted.run, endpoints=[place for _, _, place in joined])
         reserved = self._reserve(wanted, publisher, undo)
         networking.ports = [port for item in reserved for port in item.bound]
         networking.publisher = publisher[0].id if publisher is not None else ""
@@ -130,6 +131,16 @@ class Host:
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking)
         save(wanted.directory, networking)
+        made = [
+            message
+            for network, _, place in joined
+            for message in endpoint.messages_of(
+                network,
+                place,
+                is_gateway=place is gateway,
+                publishes=bool(reserved) and place is to,
+            )
+        ]
         return Connection(networking, made, [s for item in reserved for s in item.sockets])
 
     def join(
@@ -145,7 +156,7 @@ class Host:
             endpoint.check_driver(network)
             holder = f"{wanted.id}/{wanted.name}"
             place = endpoint.lease(
-                self.runtime, network, attachment, holder, interface, undo, is_stale
+                self.runtime, network, attachment, holder, interface, self.prefix, undo, is_stale
             )
         place.names = names.usable([*wanted.names, *place.aliases])
         return network, attachment, place

@@ -13,6 +13,8 @@ from ..errors import Conflict, Unsupported
 from . import device, leases, messages, options
 from .types import Attachment, Endpoint, Network, Subnet
 
+_NAME_SIZE = 15  # IFNAMSIZ - 1
+
 
 class Messages(msgspec.Struct, frozen=True):
     """Netlink messages of a start.
@@ -37,6 +39,7 @@ def lease(
     attachment: Attachment,
     holder: str,
     interface: str,
+    prefix: str,
     undo: contextlib.ExitStack,
     stale: Callable[[str], bool],
 ) -> Endpoint:
@@ -45,6 +48,7 @@ def lease(
     Args:
         runtime: the store's runtime directory.
         holder: ``ID/NAME`` of the container.
+        prefix: what the host's ends of a store's links are called.
         undo: told how to give them back.
         stale: see ``leases.take``.
 
@@ -66,7 +70,7 @@ def lease(
         _place(endpoint, subnet, family, address, gateway=subnet.gateway)
     endpoint.mac = attachment.mac or _mac(endpoint.address)
     if network.driver == "bridge":
-        endpoint.host_interface = f"fbv{os.urandom(6).hex()[:11]}"
+        endpoint.host_interface = f"{prefix}{os.urandom(4).hex()}"[:_NAME_SIZE]
     return endpoint
 
 
@@ -95,12 +99,13 @@ def messages_of(
     endpoint: Endpoint,
     *,
     is_gateway: bool,
+    publishes: bool,
     namespace: int | None = None,
 ) -> list[Messages]:
     """What makes the endpoint's link, in order.
 
     Args:
-        is_gateway: the default route leads here.
+        is_gateway: the default route leads here. publishes: published ports do.
         namespace: descriptor of the container's, for a sender who is not its first process.
 
     Raises:
@@ -108,10 +113,11 @@ def messages_of(
     """
     about = f"joining network {network.name}"
     made = [Messages(_link(network, endpoint, namespace), about, host=True)]
-    if network.driver == "bridge" and not options.allows_icc(network):
-        made.append(
-            Messages(messages.isolate(endpoint.host_interface), f"{about}: isolating it", host=True)
-        )
+    isolated = not options.allows_icc(network)
+    if network.driver == "bridge" and (isolated or publishes):
+        # Hairpin: it may call its own published port, and with br_netfilter that is no routing.
+        flags = messages.port_flags(endpoint.host_interface, isolated=isolated, hairpin=publishes)
+        made.append(Messages(flags, f"{about}: its port's flags", host=True))
     inside = []
     if endpoint.address:
         inside.append(messages.address(endpoint.address, endpoint.prefix, 4))

@@ -87,6 +87,18 @@ def free(runtime: str, network_id: str, address: str, holder: str) -> bool:
     return False
 
 
+def rename(runtime: str, network_id: str, address: str, holder: str) -> None:
+    """Give a lease's holder another name."""
+    where = directory(runtime, network_id)
+    temporary = f"{where}/.{address}"
+    with locks.lock(where):
+        if _is_mine(where, address, holder):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            os.symlink(holder, temporary)
+            os.rename(temporary, f"{where}/{address}")
+
+
 def holders(runtime: str, network_id: str) -> dict[str, str]:
     """Address -> holder of all that are taken."""
     where = directory(runtime, network_id)

@@ -83,11 +83,17 @@ def veth(
     return _message(_NEWLINK, _ACK | _CREATE | _EXCL, body)
 
 
-def isolate(host: str) -> bytes:
-    """The bridge passes nothing between this port and others that have the same flag."""
-    flag = _nest(5, attribute(33, b"\x01"))  # IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_ISOLATED
-    body = _link() + _text(3, host) + _nest(18, _text(4, "bridge"), flag)
-    return _message(_NEWLINK, _ACK, body)
+def port_flags(host: str, *, isolated: bool, hairpin: bool) -> bytes:
+    """Flags of a bridge's port.
+
+    Args:
+        isolated: the bridge passes nothing between this port and others that are isolated.
+        hairpin: what came in here may leave here.
+    """
+    flags = attribute(4, b"\x01") if hairpin else b""  # IFLA_BRPORT_MODE
+    flags += attribute(33, b"\x01") if isolated else b""  # IFLA_BRPORT_ISOLATED
+    kind = _nest(18, _text(4, "bridge"), _nest(5, flags))  # IFLA_INFO_SLAVE_KIND, _DATA
+    return _message(_NEWLINK, _ACK, _link() + _text(3, host) + kind)
 
 
 def macvlan(

@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "oci": set[str](),
     "registry": LOWER,
     "events": {"oci"},
-    "network": LOWER | {"events"},
     "volume": LOWER | {"events"},
     "network": LOWER | {"events"},
     "image": LOWER | {"events", "registry", "volume"},
