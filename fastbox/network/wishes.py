@@ -44,6 +44,17 @@ def attachments(config: ContainerConfig) -> list[Attachment]:
     return config.networks
 
 
+def mode(config: ContainerConfig) -> str:
+    """Docker's ``NetworkMode``: ``container:NAME``, or the network that was named first.
+
+    Raises:
+        InvalidArgument: as ``attachments``.
+    """
+    wanted = [canonical(place.network) for place in attachments(config)]
+    name = canonical(config.network)
+    return name if not wanted or name in wanted else wanted[0]
+
+
 def canonical(name: str) -> str:
     """Docker's ``default`` is the default network."""
     return DEFAULT if name == "default" else name
@@ -114,6 +125,8 @@ def _check_together(names: list[str]) -> None:
             raise InvalidArgument(
                 _CONFLICT + "container:NAME is no network that others can be added to"
             )
+        if not texts.is_plain(name):
+            raise InvalidArgument(f"invalid network name: {name!r}")
     own = [name for name in names if name in BUILT_IN]
     if own and len(own) < len(names):
         raise InvalidArgument(

@@ -55,6 +55,9 @@ UNDEFINED = "This would result in undefined behavior"
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"network": ""}, "no name set for network"),
     ({"networks": place("")}, "no name set for network"),
+    ({"network": "../x"}, "invalid network name: '../x'"),
+    ({"network": "a\nb"}, r"invalid network name: 'a\nb'"),
+    ({"networks": place("a/b")}, "invalid network name: 'a/b'"),
     (
         {"network": "container:"},
         "invalid network mode: invalid container format container:<name|id>",
@@ -182,6 +185,19 @@ def test_attachments() -> None:
     two = [*place("a", ip="10.0.0.1"), *place("b")]
     assert wishes.attachments(config(networks=two)) == two
     assert wishes.attachments(config(network="b", networks=two)) == two
+
+
+def test_mode() -> None:
+    two = [*place("a"), *place("b")]
+    for fields, wanted in (
+        ({}, "bridge"),
+        ({"network": "default"}, "bridge"),
+        ({"network": "container:x"}, "container:x"),
+        ({"networks": place("host")}, "host"),
+        ({"networks": two}, "a"),
+        ({"network": "b", "networks": two}, "b"),
+    ):
+        assert wishes.mode(config(**fields)) == wanted
 
 
 @pytest.mark.parametrize(
