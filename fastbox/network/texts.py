@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import string
-
 MAX_NAME = 253
 MAX_LABEL = 63
-_HEX = frozenset(string.hexdigits)
-_FIRST = frozenset(string.ascii_letters + string.digits + "_")
+_DIGITS = "0123456789"
+_HEX = frozenset(_DIGITS + "abcdefABCDEF")
+_FIRST = frozenset(_DIGITS + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _NAME = _FIRST | {"-", "."}
 
 
