@@ -32,18 +32,21 @@ NEEDS: dict[str, dict[str, list[str]]] = {
         "libraries": ["zstd", "crypto", "pthread"],
     },
     "view": {
-        "sources": [f"launch/{part}.c" for part in ("context", "ops", "paths", "console")],
+        "sources": [f"launch/{part}.c" for part in ("context", "ops", "paths", "console", "network")],
         "libraries": ["pthread"],
     },
 }
+
+_LAUNCH = ("context", "paths", "ops", "console", "network", "users", "finish")
 
 # Native programs, one static binary each: name -> patterns of C files below fastbox/_core.
 # A program whose first pattern has no files is not part of this tree.
 PROGRAMS: dict[str, list[str]] = {
     "fastbox-monitor": [
         "monitor/*.c",
+        "monitor/net/*.c",
         "tree/remove.c",
-        *(f"launch/{part}.c" for part in ("context", "paths", "ops", "console", "users", "finish")),
+        *(f"launch/{part}.c" for part in _LAUNCH),
     ],
 }
 
@@ -68,7 +71,7 @@ def core_files(patterns: list[str]) -> list[str]:
 
 
 def headers() -> list[str]:
-    return core_files(["*.h", "*/*.h", "*.pxd"])
+    return core_files(["*.h", "*/*.h", "*/*/*.h", "*.pxd"])
 
 
 def extensions() -> list[Extension]:

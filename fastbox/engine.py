@@ -16,6 +16,7 @@ from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .listening import ListeningVerbs
+from .network_verbs import NetworkVerbs
 from .resource_verbs import ResourceVerbs
 from .supervised import SupervisorVerbs
 from .verbs import ChangingVerbs
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from .container.config import ContainerConfig
     from .container.lifecycle import Lifecycle
     from .container.logs import LogLine
+    from .container.networking import ContainerNetworks
     from .container.record import Container
     from .container.store import ContainerStore
     from .image.store import ImageStore
     from .image.types import Image, PullResult, Removed, Volume
+    from .network.store import NetworkStore
     from .volume.store import VolumeStore
 
 DEFAULT_ROOT = "/var/lib/fastbox"
@@ -35,7 +38,13 @@ DEFAULT_RUNTIME = "/run/fastbox"
 
 
 class Engine(
-    ChangingVerbs, AttachingVerbs, FileVerbs, ListeningVerbs, ResourceVerbs, SupervisorVerbs
+    ChangingVerbs,
+    AttachingVerbs,
+    FileVerbs,
+    ListeningVerbs,
+    NetworkVerbs,
+    ResourceVerbs,
+    SupervisorVerbs,
 ):
     """A container engine over one store. Thread-safe: its methods may be called from several
     threads at once, and several engines (also in other processes) may share a store.
@@ -89,7 +98,21 @@ class Engine(
         from .container.lifecycle import Lifecycle
 
         store, layers = self._containers, f"{self.root}/layers"
-        return Lifecycle(store, self._volumes, self.root, layers, self._supervise)
+        networks = self._container_networks
+        return Lifecycle(store, self._volumes, self.root, layers, networks, self._supervise)
+
+    @cached_property
+    def _networks(self) -> NetworkStore:
+        from .network.store import NetworkStore
+
+        self._make_directories()
+        return NetworkStore(self.root, self.runtime_dir, self._containers.journal)
+
+    @cached_property
+    def _container_networks(self) -> ContainerNetworks:
+        from .container.networking import ContainerNetworks
+
+        return ContainerNetworks(self._containers, self._networks)
 
     @cached_property
     def cgroup_parent(self) -> str:
@@ -271,6 +294,7 @@ class Engine(
                 f"{self.root}/layers",
                 self._volumes,
                 self.cgroup_parent,
+                self._container_networks,
                 transient=transient,
             )
 
@@ -349,6 +373,8 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
+        for box in boxes:
+            box.networking = self._container_networks.shown(box)
         chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
         if size:
             for box in chosen:
@@ -400,6 +426,7 @@ class Engine(
             NotFound, Ambiguous, StoreError
         """
         box = self._containers.load(self._containers.resolve(name_or_id))
+        box.networking = self._container_networks.shown(box)
         if size:
             self._measure(box)
         return box

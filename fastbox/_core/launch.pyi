@@ -23,6 +23,9 @@ OP_ROOT_READONLY: int
 OP_PROC_WRITE: int
 OP_RLIMIT: int
 OP_CONSOLE: int
+OP_NETLINK: int
+OP_NAMES: int
+OP_JOIN: int
 STEP_CLONE: int
 STEP_USER: int
 STEP_GROUP: int
@@ -43,6 +46,7 @@ F_NOFOLLOW: int
 F_RECURSIVE: int
 F_USER: int
 F_OPTIONAL: int
+F_HOST: int
 P_NO_NEW_PRIVS: int
 P_KEYRING: int
 P_SET_HOME: int
@@ -71,6 +75,8 @@ def start(
     helper_fd: int = -1,
     cgroup_fd: int = -1,
     console_fd: int = -1,
+    names_fd: int = -1,
+    ports: Sequence[int] = (),
 ) -> tuple[int, int]: ...
 def spawn_helper(helper_fd: int, argv: Sequence[bytes], fds: Sequence[int]) -> int: ...
 def wait_helper(pid: int) -> int: ...

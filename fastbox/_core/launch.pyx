@@ -23,6 +23,7 @@ cdef extern from "launch/plan.h" nogil:
         int helper_fd
         int error_fd
         int console_fd
+        int names_fd
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
     enum: FB_PLAN_MAGIC
@@ -30,11 +31,12 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_OP_PIVOT, FB_OP_FSMOUNT, FB_OP_ATTACH, FB_OP_MKNOD, FB_OP_SYMLINK, FB_OP_MASK
     enum: FB_OP_READONLY, FB_OP_SYSCTL, FB_OP_LOOPBACK, FB_OP_HOSTNAME, FB_OP_DOMAINNAME
     enum: FB_OP_MKDIR, FB_OP_ROOT_READONLY, FB_OP_PROC_WRITE, FB_OP_RLIMIT
-    enum: FB_OP_CONSOLE
+    enum: FB_OP_CONSOLE, FB_OP_NETLINK, FB_OP_NAMES, FB_OP_JOIN
     enum: FB_STEP_CLONE, FB_STEP_USER, FB_STEP_GROUP, FB_STEP_STDIO, FB_STEP_KEYRING, FB_STEP_CWD
     enum: FB_STEP_CAPS, FB_STEP_SETID, FB_STEP_SECCOMP, FB_STEP_EXEC, FB_STEP_MONITOR
     enum: FB_STEP_SETNS, FB_STEP_PLAN, FB_STEP_TTY
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
+    enum: FB_F_HOST
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
     enum: FB_P_DETACH, FB_P_TTY
 
@@ -47,6 +49,8 @@ cdef extern from "launch/start.h" nogil:
         char **monitor_argv
         char **monitor_envp
         int *fds
+        const int *ports
+        int nports
         fb_error error
         int pid
         int monitor_pid
@@ -80,6 +84,9 @@ OP_ROOT_READONLY = FB_OP_ROOT_READONLY
 OP_PROC_WRITE = FB_OP_PROC_WRITE
 OP_RLIMIT = FB_OP_RLIMIT
 OP_CONSOLE = FB_OP_CONSOLE
+OP_NETLINK = FB_OP_NETLINK
+OP_NAMES = FB_OP_NAMES
+OP_JOIN = FB_OP_JOIN
 STEP_CLONE = FB_STEP_CLONE
 STEP_USER = FB_STEP_USER
 STEP_GROUP = FB_STEP_GROUP
@@ -100,6 +107,7 @@ F_NOFOLLOW = FB_F_NOFOLLOW
 F_RECURSIVE = FB_F_RECURSIVE
 F_USER = FB_F_USER
 F_OPTIONAL = FB_F_OPTIONAL
+F_HOST = FB_F_HOST
 P_NO_NEW_PRIVS = FB_P_NO_NEW_PRIVS
 P_KEYRING = FB_P_KEYRING
 P_SET_HOME = FB_P_SET_HOME
@@ -173,7 +181,7 @@ def check_plan(data):
 
 
 def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1,
-          console_fd=-1):
+          console_fd=-1, names_fd=-1, ports=()):
     """Start a container's init and its monitor.
 
     Args:
@@ -181,11 +189,13 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 13 as launch/start.h numbers them, -1 for none.
+        monitor_fds: the descriptors 4 to 14 as launch/start.h numbers them, -1 for none.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
         console_fd: socket on which OP_CONSOLE hands over the terminal's master, or -1.
+        names_fd: socket on which OP_NAMES hands over the name server's sockets, or -1.
+        ports: descriptors that the monitor keeps, from the number after its others on.
 
     Returns:
         (pid of init, pid of the monitor).
@@ -195,7 +205,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
     """
     cdef fb_start_t request
     cdef int *fds = request.fds
-    cdef int i, result
+    cdef int i, result, low = max(64, FB_FD_END + len(ports))
+    cdef int *kept = NULL
     cdef _Plan ready = _Plan(bytes(plan))
     cdef list arguments = [bytes(a) for a in monitor_argv]
     # A buffer of our own: C writes the pid's digits into it.
@@ -204,6 +215,12 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
     cdef _Vector envp = _Vector([b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
     cdef bytes path = bytes(monitor_path)
     duplicates = []
+
+    def duplicate(fd):
+        """Above all numbers that the monitor's descriptors get."""
+        duplicates.append(_fcntl.fcntl(fd, _fcntl.F_DUPFD_CLOEXEC, low))
+        return duplicates[-1]
+
     try:
         memset(&request.error, 0, sizeof(fb_error))
         request.context = &ready.context
@@ -215,18 +232,23 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
             fds[i] = -1
         for i in range(3):
             if stdio[i] >= 0:
-                duplicates.append(_fcntl.fcntl(stdio[i], _fcntl.F_DUPFD_CLOEXEC, 64))
-                ready.context.stdio[i] = duplicates[-1]
+                ready.context.stdio[i] = duplicate(stdio[i])
         for i in range(FB_FD_OUT, FB_FD_END):
             if monitor_fds[i - FB_FD_OUT] >= 0:
-                duplicates.append(_fcntl.fcntl(monitor_fds[i - FB_FD_OUT], _fcntl.F_DUPFD_CLOEXEC, 64))
-                fds[i] = duplicates[-1]
+                fds[i] = duplicate(monitor_fds[i - FB_FD_OUT])
+        kept = <int *>malloc((len(ports) + 1) * sizeof(int))
+        if kept == NULL:
+            raise MemoryError
+        request.ports = kept
+        request.nports = len(ports)
+        for i in range(request.nports):
+            kept[i] = duplicate(ports[i])
         if helper_fd >= 0:
-            duplicates.append(_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64))
-            ready.context.helper_fd = duplicates[-1]
+            ready.context.helper_fd = duplicate(helper_fd)
         if console_fd >= 0:
-            duplicates.append(_fcntl.fcntl(console_fd, _fcntl.F_DUPFD_CLOEXEC, 64))
-            ready.context.console_fd = duplicates[-1]
+            ready.context.console_fd = duplicate(console_fd)
+        if names_fd >= 0:
+            ready.context.names_fd = duplicate(names_fd)
         with nogil:
             result = fb_start(&request)
         if result < 0:
@@ -234,6 +256,7 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
                             request.error.where)
         return request.pid, request.monitor_pid
     finally:
+        free(kept)
         for fd in duplicates:
             os.close(fd)
 

@@ -99,8 +99,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         pids_limit: 0 = unset, -1 = unlimited.
         blkio_weight: 10 to 1000, 0 = unset; for disks whose scheduler is bfq.
         seccomp: None = fastbox's default profile, ``"unconfined"``, or the profile's JSON text.
-        network: ``"bridge"`` (the default network), ``"none"``, ``"host"``, ``"container:NAME"``
-            (that container's), or the name of a network.
+        network: ``"bridge"`` (the default network), ``"none"``, ``"host"``, ``"container:NAME"``,
+            or the name of a network.
         networks: how it is on its networks, by name; empty: on ``network``, with no wishes.
         publish: ports of the host that are the container's. publish_all: all exposed ones as well.
         expose: ``PORT[/PROTOCOL]``, besides the image's.

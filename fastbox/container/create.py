@@ -14,8 +14,9 @@ from .. import atomic
 from .._core import launch as core
 from ..errors import InvalidArgument
 from ..locks import lock
+from ..network import wishes
 from ..oci import times
-from . import cgroups, etc_files, health, init_layer, mounts, names, process, spec
+from . import cgroups, etc_files, health, init_layer, mounts, names, networking, process, spec
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
@@ -24,6 +25,7 @@ from .store import storing
 if TYPE_CHECKING:
     from ..image.types import Image
     from ..volume.store import VolumeStore
+    from .networking import ContainerNetworks
     from .store import ContainerStore
 
 MAX_GROUPS = 1024  # as the launch plan has it
@@ -39,6 +41,7 @@ def create(
     layers_dir: str,
     volumes: VolumeStore,
     cgroup_parent: str,
+    networks: ContainerNetworks,
     *,
     transient: bool = False,
 ) -> Container:
@@ -53,6 +56,7 @@ def create(
     """
     _check(config)
     store.prepare()
+    attachments = networks.resolve(config)
     container_id = names.new_id()
     with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
@@ -67,6 +71,8 @@ def create(
             record.image_id = image.id
             record.manifest_digest = image.manifest_digest
             record.layers = layers
+            record.networks = attachments
+            _follow_joined(store, record)
             record.cgroup_path = f"{cgroup_parent}/{container_id}"
             if transient:
                 record.creator = (os.getpid(), process.start_time(os.getpid()))
@@ -92,6 +98,7 @@ def _check(config: ContainerConfig) -> None:
         etc_files.check_hostname(config.hostname)
     if config.domainname is not None:
         etc_files.check_hostname(config.domainname, "domainname")
+    wishes.check(config)
     if config.auto_remove and config.restart.name != "no":
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     if config.log_driver != "cri" or config.log_options:
@@ -100,8 +107,15 @@ def _check(config: ContainerConfig) -> None:
         logging.check(config)
 
 
+def _follow_joined(store: ContainerStore, record: ContainerRecord) -> None:
+    """Who joins another's network has its host name too (as Docker)."""
+    other = networking.joined_container(record.config.network)
+    if other is not None:
+        target = store.load_record(other)
+        record.hostname, record.config.domainname = target.hostname, target.config.domainname
+
+
 def _check_record(record: ContainerRecord) -> None:
-    spec.check_supported(record)
     process.signal_number(record.stop_signal)
     if record.healthcheck is not None:
         health.check_asked(record.healthcheck)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 
 from ..errors import InvalidArgument
+from ..network.types import BUILT_IN, Networking
+from .config import ContainerConfig
+from .networking import joined_container
 from .record import ContainerRecord
+
+NAME_SERVER = "127.0.0.11"
 
 _HOSTS = """127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -28,53 +33,104 @@ def check_hostname(name: str, what: str = "hostname") -> None:
 
 
 def write(directory: str, record: ContainerRecord) -> None:
-    """Write the three files into the container's directory.
+    """Write the three files into the container's directory, as known before a start.
 
     Raises:
         InvalidArgument: a hostname or an ``--add-host`` entry that does not fit on its line.
     """
-    config = record.config
-    _write(f"{directory}/hostname", _full_name(record) + "\n")
-    if config.network == "host":
-        _write(f"{directory}/hosts", _read("/etc/hosts", _HOSTS) + _added(config.add_hosts))
-        _write(f"{directory}/resolv.conf", _read("/etc/resolv.conf", ""))
+    _write(f"{directory}/hostname", record.hostname + "\n")
+    update(directory, record, Networking())
+
+
+def update(directory: str, record: ContainerRecord, networking: Networking) -> None:
+    """Write what depends on the networks of a run. A resolv.conf that somebody has edited stays."""
+    if joined_container(record.config.network) is not None:
+        return  # its files are the other container's
+    _write(f"{directory}/hosts", _hosts(record, networking))
+    made, path = f"{directory}/resolv.made", f"{directory}/resolv.conf"
+    before = _read(made, "")
+    if before and _read(path, before) != before:
         return
-    _write(f"{directory}/hosts", _HOSTS + _added(config.add_hosts))
-    _write(f"{directory}/resolv.conf", _resolv_conf())
+    text = _resolv_conf(record.config, networking)
+    if text != before:
+        _write(path, text)
+        _write(made, text)
 
 
-def _full_name(record: ContainerRecord) -> str:
-    return record.hostname
+def _hosts(record: ContainerRecord, networking: Networking) -> str:
+    config = record.config
+    base = _read("/etc/hosts", _HOSTS) if config.network == "host" else _HOSTS
+    if base and not base.endswith("\n"):
+        base += "\n"
+    own = f"{record.hostname}.{config.domainname} " if config.domainname else ""
+    lines = [
+        f"{address}\t{own}{record.hostname}\n"
+        for endpoint in networking.endpoints
+        for address in endpoint.addresses
+    ]
+    return base + _added(config.add_hosts, networking) + "".join(lines)
 
 
-def _added(entries: list[str]) -> str:
+def _added(entries: list[str], networking: Networking) -> str:
     lines = []
     for entry in entries:
         name, _, address = entry.partition(":")
         if not name or not address or any(c.isspace() or c == "\0" for c in entry):
             raise InvalidArgument(f"bad format for add-host: {entry!r}")
+        if address == "host-gateway":
+            address = next((e.gateway for e in networking.endpoints if e.gateway), "127.0.0.1")
         lines.append(f"{address}\t{name}\n")
     return "".join(lines)
 
 
-def _resolv_conf() -> str:
-    """The host's resolvers; loopback ones are the host's own and useless inside (as Docker)."""
+def _resolv_conf(config: ContainerConfig, networking: Networking) -> str:
+    """Of the host's, with what the user asks for in place of its parts (as Docker)."""
+    servers, search, options = _host_resolvers(own=config.network == "host")
+    if config.dns:
+        servers = config.dns
+    if config.dns_search:
+        search = [] if config.dns_search == ["."] else config.dns_search
+    if config.dns_options:
+        options = config.dns_options
+    if _has_name_server(networking, config):
+        servers = [NAME_SERVER]
+        if not any(option.startswith("ndots:") for option in options):
+            options = [*options, "ndots:0"]
+    lines = [f"nameserver {address}" for address in servers]
+    lines += [f"search {' '.join(search)}"] if search else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def _has_name_server(networking: Networking, config: ContainerConfig) -> bool:
+    """Whether its resolver is the one of its networks: where it can find other containers."""
+    linked = any(attachment.links for attachment in config.networks)
+    return bool(networking.endpoints) and (
+        linked or any(endpoint.network not in BUILT_IN for endpoint in networking.endpoints)
+    )
+
+
+def _host_resolvers(*, own: bool) -> tuple[list[str], list[str], list[str]]:
+    """The host's name servers, search domains and options. Its loopback ones are useless inside (as
+    Docker), unless the container has the host's network (own)."""
     text = _read("/etc/resolv.conf", "")
-    if "nameserver 127.0.0.53" in text:
+    if "nameserver 127.0.0.53" in text and not own:
         text = _read(_STUB, text)
-    lines, servers = [], 0
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
     for line in text.splitlines():
         words = line.split()
-        if not words or words[0].startswith(("#", ";")):
+        if not words:
             continue
-        if words[0] == "nameserver":
-            if len(words) < 2 or words[1].startswith("127.") or words[1] == "::1":
-                continue
-            servers += 1
-        lines.append(line)
-    if not servers:
-        lines += [f"nameserver {address}" for address in _FALLBACK_DNS]
-    return "\n".join(lines) + "\n"
+        if words[0] == "nameserver" and len(words) > 1:
+            if own or not (words[1].startswith("127.") or words[1] == "::1"):
+                servers.append(words[1])
+        elif words[0] in ("search", "domain"):
+            search = words[1:]
+        elif words[0] == "options":
+            options = words[1:]
+    return servers or list(_FALLBACK_DNS), search, options
 
 
 def _read(path: str, default: str) -> str:

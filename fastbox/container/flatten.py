@@ -10,6 +10,9 @@ import msgspec
 
 from .._core import launch as core
 from ..errors import InvalidArgument, Unsupported
+from ..network import messages as network_messages
+from ..network.attach import NAME_SERVER_PORT
+from ..network.endpoint import Messages
 from . import capabilities, rlimits, users
 from .plan import Filter, PlanBuilder
 
@@ -61,6 +64,21 @@ class Overlay(msgspec.Struct, frozen=True):
     options: str
 
 
+class Network(msgspec.Struct, frozen=True):
+    """The network of a container that is to start.
+
+    Attributes:
+        messages: what makes its links, in its own namespace. socket: of the host's, for some.
+        ipv6: any of its networks has it.
+        join: descriptor of another container's namespace, instead of one of its own.
+    """
+
+    messages: list[Messages] = []
+    socket: int = -1
+    ipv6: bool = False
+    join: int | None = None
+
+
 class Plan(msgspec.Struct, frozen=True):
     """The plan's bytes, and for messages what each operation is about."""
 
@@ -77,15 +95,19 @@ def flatten(
     group_add: list[str],
     init: bool,
     window: tuple[int, int] = (0, 0),
+    network: Network | None = None,
 ) -> Plan:
     """The plan for a container's init.
 
     Args:
+        network: see there; None: a namespace with the loopback interface alone, or the host's.
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
     """
     builder = PlanBuilder()
     linux = spec["linux"]
     kinds = {entry["type"] for entry in linux["namespaces"]}
+    if network is not None and network.join is not None:
+        builder.op(core.OP_JOIN, slot=network.join, x=NAMESPACES["network"])
     for path in cgroup.procs:
         builder.op(core.OP_CGROUP_JOIN, path)
     # Not with the clone: a cgroup namespace's root is where its maker is.
@@ -103,6 +125,8 @@ def flatten(
     _mount_all(builder, spec, attach, cgroup, cgroup_slots)
     if spec["process"].get("terminal"):
         builder.op(core.OP_CONSOLE, x=window[0] << 16 | window[1])
+    if network is not None and network.messages:
+        _network(builder, network)
     for name, value in linux["sysctl"].items():
         builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)
         builder.descriptions[-1] = name
@@ -128,6 +152,32 @@ def flatten(
         launcher=["fastbox-init", "--"] if init else ["fastbox-exec"],
     )
     return Plan(data, builder.descriptions)
+
+
+def _network(builder: PlanBuilder, network: Network) -> None:
+    """The container's links. What is set before holds for all of them: no router that anybody in a
+    network can pretend to be is believed (CVE-2020-13401), neighbours learn of a reused address."""
+    values = {"ipv6/conf/default/accept_ra": "0", "ipv4/conf/default/arp_notify": "1"}
+    if not network.ipv6:
+        values["ipv6/conf/default/disable_ipv6"] = "1"
+    for name, value in values.items():
+        builder.op(core.OP_SYSCTL, f"sys/net/{name}", value, flags=core.F_OPTIONAL)
+    for part in network.messages:
+        builder.messages(
+            part.data,
+            protocol=network_messages.NETLINK_ROUTE,
+            answers=part.answers,
+            about=part.about,
+            interface=part.interface,
+            host=network.socket if part.host else None,
+        )
+    builder.messages(
+        network_messages.name_server_rules(NAME_SERVER_PORT),
+        protocol=network_messages.NETLINK_NETFILTER,
+        answers=1,
+        about="its name server",
+    )
+    builder.op(core.OP_NAMES, x=NAME_SERVER_PORT)
 
 
 def view_plan(spec: dict[str, Any], overlay: Overlay) -> Plan:

@@ -16,11 +16,13 @@ from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
 from . import init_layer
-from .flatten import CgroupView, Overlay, Plan, flatten
+from .flatten import CgroupView, Network, Overlay, Plan, flatten
 from .plan import Filter
 from .record import ContainerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .cgroups import Cgroup
     from .store import ContainerStore
 
@@ -47,6 +49,9 @@ _STEPS = {
     core.OP_ROOT_READONLY: "making the root filesystem read-only",
     core.OP_PROC_WRITE: "writing below /proc:",
     core.OP_RLIMIT: "setting resource limit",
+    core.OP_NETLINK: "setting up the network:",
+    core.OP_NAMES: "opening the name server's sockets",
+    core.OP_JOIN: "joining the other container's network",
     core.OP_CONSOLE: "opening a terminal in the container's /dev/pts",
     core.STEP_CLONE: "creating namespaces",
     core.STEP_STDIO: "setting up standard streams",
@@ -58,6 +63,14 @@ _STEPS = {
     core.STEP_SETNS: "joining the container's namespaces",
     core.STEP_PLAN: "reading the launch plan",
     core.STEP_TTY: "opening a terminal in the container's /dev/pts",
+}
+
+
+_NETWORK_HINTS = {
+    errno.EOPNOTSUPP: "the kernel lacks veth, macvlan or nf_tables; --network host needs none",
+    errno.EPERM: "that needs CAP_NET_ADMIN; run fastbox as root",
+    errno.ENODEV: "the network's device went away; try again",
+    errno.EINVAL: "the kernel does not take an address or a device of that network",
 }
 
 
@@ -175,7 +188,9 @@ def describe(
         message = f"mounting {about}: it is inside /proc, where nothing may be mounted"
     else:
         message = f"{_STEPS.get(error.step, 'launching')}{' ' + about if about else ''}: {text}"
-        if error.step == core.OP_PROC_WRITE:
+        if error.step == core.OP_NETLINK:
+            hint = _NETWORK_HINTS.get(error.errno)
+        elif error.step == core.OP_PROC_WRITE:
             hint = "lowering oom_score_adj needs CAP_SYS_RESOURCE, which the engine does not have"
         elif error.errno == errno.EPERM:
             hint = "the engine lacks a privilege for that; run it as root"
@@ -214,6 +229,7 @@ def make_plan(
     cgroup: Cgroup,
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
+    network: Network | None = None,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``.
 
@@ -233,6 +249,7 @@ def make_plan(
         group_add=record.config.group_add,
         init=record.config.init,
         window=window,
+        network=network,
     )
 
 
@@ -267,6 +284,8 @@ def start(
     run: int,
     cleanup: list[str],
     streams: Streams | None,
+    ports: Sequence[int] = (),
+    names: bool = False,
 ) -> Started:
     """Launch init and monitor; returns when both run.
 
@@ -275,12 +294,13 @@ def start(
             that nobody starts or removes the container should this process be killed meanwhile.
         run: number of this start.
         streams: an attached client's, or None when detached.
+        ports: sockets of published ports. names: the plan opens those of a name server.
 
     Raises:
         LaunchError
     """
     with contextlib.ExitStack() as stack:
-        wires = _Wires(stack, record, streams)
+        wires = _Wires(stack, record, streams, names)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, ready_read)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -296,7 +316,7 @@ def start(
                 stdio=wires.stdio,
                 monitor_path=os.fsencode(HELPER),
                 monitor_argv=_monitor_argv(
-                    store, record, cgroup, run, cleanup, streams is not None
+                    store, record, cgroup, run, cleanup, streams is not None, len(ports)
                 ),
                 monitor_fds=[
                     wires.out,
@@ -309,10 +329,13 @@ def start(
                     _number(streams.stderr if streams else None),
                     wires.stdin_writer,
                     wires.console[0],
+                    wires.names[0],
                 ],
                 cgroup_fd=cgroup_fd,
                 helper_fd=sealed_helper(),
                 console_fd=wires.console[1],
+                names_fd=wires.names[1],
+                ports=ports,
             )
         except core.StepError as error:
             raise describe(
@@ -339,18 +362,26 @@ class _Wires:
 
     Attributes:
         stdio: what the container gets. out, err, stdin_writer: the other ends, for the monitor.
-        console: socket pair on which init hands its terminal's master to the monitor.
+        console: socket pair on which init hands its terminal's master to the monitor; names: one
+            for the sockets of its name server.
         monitor_end: the monitor's end of the client's connection.
     """
 
     def __init__(
-        self, stack: contextlib.ExitStack, record: ContainerRecord, streams: Streams | None
+        self,
+        stack: contextlib.ExitStack,
+        record: ContainerRecord,
+        streams: Streams | None,
+        names: bool,
     ) -> None:
         self._stack = stack
         self.stdio = [-1, -1, -1]
         self.out = self.err = self.stdin_writer = self.monitor_end = -1
-        self.console = (-1, -1)
+        self.console = self.names = (-1, -1)
         self._client: _socket.socket | None = None
+        if names:
+            first, second = self._pair()
+            self.names = first.fileno(), second.fileno()
         if record.config.tty:
             first, second = self._pair()
             self.console = first.fileno(), second.fileno()
@@ -400,6 +431,7 @@ def _monitor_argv(
     run: int,
     cleanup: list[str],
     attached: bool,
+    ports: int,
 ) -> list[bytes]:
     """See enum argument in monitor.c."""
     config = record.config
@@ -423,6 +455,7 @@ def _monitor_argv(
         record.name,
         store.journal.path,
         container_attributes(record),
+        str(ports),
         *cgroup.all_dirs,
         "--",
         *cleanup,

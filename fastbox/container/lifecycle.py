@@ -1,39 +1,32 @@
-"""Start, stop, kill, wait, remove: the verbs that change what a container is doing."""
+"""Stop, restart, kill, wait, remove: the verbs that change what a container is doing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import msgspec
-import orjson
-
-from .. import atomic, durable
+from .. import atomic
 from ..errors import (
     Conflict,
-    Detached,
     FastboxError,
     InvalidArgument,
-    LaunchError,
     NotFound,
     NotRunning,
     StoreError,
 )
 from ..events import container_attributes
 from ..locks import lock
-from . import cgroups, launch, process, restarts, seccomp, spec
-from .access import Access
+from . import cgroups, launch, process, restarts
 from .cgroups import Cgroup
-from .plan import Filter
+from .connecting import Connecting
 from .record import Container, ContainerRecord, Status
+from .starting import Starting
 from .store import LOST_EXIT_CODE, storing
 
 if TYPE_CHECKING:
-    from ..volume.store import VolumeStore
-    from .store import ContainerStore
     from .update import Changes
 
 DEFAULT_STOP_TIMEOUT = 10
@@ -41,7 +34,7 @@ KILL_TIMEOUT = 10.0
 START_RACES = 5  # how often `rm -f` kills what others start
 
 
-class Lifecycle(Access):
+class Lifecycle(Connecting, Starting):
     """The verbs over one store.
 
     Args:
@@ -49,220 +42,6 @@ class Lifecycle(Access):
         layers_dir: where unpacked layers are.
         supervise: told each container that was started, or changed, and wants the supervisor.
     """
-
-    def __init__(
-        self,
-        store: ContainerStore,
-        volumes: VolumeStore,
-        root: str,
-        layers_dir: str,
-        supervise: Callable[[str], None] | None = None,
-    ) -> None:
-        self.store = store
-        self.volumes = volumes
-        self.root = root
-        self.layers_dir = layers_dir
-        self.supervise = supervise
-
-    def note(self, action: str, record: ContainerRecord, **attributes: str) -> None:
-        """Tell who follows ``events`` what happened to a container."""
-        self.store.journal.container(action, record, **attributes)
-
-    # starting -----------------------------------------------------------------------------------
-    def start(self, container_id: str) -> None:
-        """Start detached; a running container is left as it is.
-
-        Raises:
-            FastboxError
-        """
-        with self.store.locked(container_id) as directory:
-            record = self.store.load_record(container_id)
-            if self._check_startable(record).is_up:
-                return
-            self._start_by_hand(record, directory, None)
-        self._tell_supervisor(record)
-
-    def _start_by_hand(
-        self,
-        record: ContainerRecord,
-        directory: int,
-        streams: launch.Streams | None,
-        *,
-        again: bool = False,
-    ) -> launch.Started:
-        """
-        Args:
-            again: it was up, or was to be: should this process be killed before it has started it,
-                the supervisor does.
-        """
-        if record.config.restart.is_set:
-            with storing(f"starting container {record.name}"):
-                restarts.begin(self.store, record.id, pending=again)
-            if not record.config.auto_remove:
-                durable.later(
-                    self.store.directory(record.id),
-                    ["config.json", "container.json", "restarts.json"],
-                )
-        try:
-            return self._launch(record, directory, streams)
-        except FastboxError:
-            if again and record.config.restart.is_set:
-                restarts.begin(self.store, record.id)
-            raise
-
-    def start_again(self, container_id: str, after_run: int) -> bool:
-        """Start what its restart policy is to start, once: only when run ``after_run`` was the
-        last, and nobody started, stopped or removed it since.
-
-        Returns:
-            Whether it was started.
-
-        Raises:
-            FastboxError: it could not be. BlockingIOError: somebody else has its lock.
-        """
-        try:
-            with lock(self.store.directory(container_id), blocking=False) as directory:
-                record = self.store.load_record(container_id)
-                state = self.store.state(record)
-                if state.status is not Status.RESTARTING:
-                    return False
-                if self.store.last_run(container_id) != after_run:
-                    return False
-                self._launch(record, directory, None)
-                return True
-        except (FileNotFoundError, NotFound):
-            return False
-
-    def _tell_supervisor(self, record: ContainerRecord) -> None:
-        """The caller does not hold the lock."""
-        if self.supervise is not None and restarts.wants_supervisor(record):
-            self.supervise(record.id)
-
-    def _check_startable(self, record: ContainerRecord) -> Status:
-        """Raises:
-        Conflict: it is paused.
-        """
-        status = self.store.state(record).status
-        if status is Status.PAUSED:
-            raise Conflict("cannot start a paused container, try unpause instead")
-        return status
-
-    def run_attached(self, container_id: str, streams: launch.Streams) -> int:
-        """Start with a client's streams and wait; the exit status. Removes an auto_remove one, and
-        kills it first when the wait is interrupted (KeyboardInterrupt).
-
-        Raises:
-            Detached: by the detach keys.
-        """
-        from .pumps import Pumps
-        from .session import Session
-
-        with Pumps() as pumps, contextlib.ExitStack() as stack:
-            with self.store.locked(container_id) as directory:
-                record = self.store.load_record(container_id)
-                if self._check_startable(record).is_up:
-                    raise Conflict(f"container {container_id} is already running")
-                tty, given = record.config.tty, streams
-                if not tty and streams.stdin is not None:
-                    given = msgspec.structs.replace(streams, stdin=pumps.input(streams.stdin))
-                started = self._start_by_hand(record, directory, given)
-            pumps.handed_over()
-            assert started.client is not None
-            session = Session(started.client, tty=tty)
-            stack.callback(session.close)
-            try:
-                self._tell_supervisor(record)
-                relay = tty and record.config.interactive
-                status = session.serve(streams, relay_input=relay)
-            except Detached:
-                raise
-            except BaseException:  # interrupted: nobody will look after it any more
-                if record.config.auto_remove:
-                    with contextlib.suppress(FastboxError):
-                        self.kill(record.id, "KILL")
-                raise
-        if record.config.auto_remove and launch.removal_flag(record, True) == "r":
-            with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
-                self._remove_ended(record)
-        return status
-
-    def _config(self, record: ContainerRecord) -> dict[str, Any]:
-        """The container's config.json; what does not hold what it must is found when it is used."""
-        path = f"{self.store.directory(record.id)}/config.json"
-        try:
-            with open(path, "rb") as file:
-                config = orjson.loads(file.read())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"reading {path} failed: {error}") from error
-        return config if isinstance(config, dict) else {}
-
-    @contextlib.contextmanager
-    def _using_config(self, record: ContainerRecord) -> Iterator[dict[str, Any]]:
-        try:
-            yield self._config(record)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(
-                f"{self.store.directory(record.id)}/config.json is damaged: {error!r}",
-                hint="remove the container and create it again",
-            ) from error
-
-    def _launch(
-        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
-    ) -> launch.Started:
-        with storing(f"starting container {record.name}"):
-            return self._launch_now(record, directory, streams)
-
-    def _launch_now(
-        self, record: ContainerRecord, directory: int, streams: launch.Streams | None
-    ) -> launch.Started:
-        runtime = self.store.runtime_directory(record.id)
-        os.makedirs(runtime, mode=0o700, exist_ok=True)
-        marks = self.store.pause_mark(record.id), self.store.more_cgroups(record.id)
-        for path in (*marks, f"{runtime}/renamed"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        cgroup = self._make_cgroup(record)
-        try:
-            overlay = launch.overlay_of(self.store, record, self.layers_dir)
-            with self._using_config(record) as config:
-                window = launch.window_of(streams) if record.config.tty else (0, 0)
-                plan = launch.make_plan(
-                    config, record, overlay, cgroup, self.seccomp_of(config), window
-                )
-            started = launch.start(
-                self.store,
-                record,
-                plan,
-                cgroup,
-                directory=directory,
-                run=self.store.last_run(record.id) + 1,
-                cleanup=launch.end_command(self.root, self.store.runtime, record),
-                streams=streams,
-            )
-        except BaseException as error:
-            if not isinstance(error, LaunchError):
-                cgroup.kill()  # interrupted: it may have started
-            cgroup.remove()
-            if isinstance(error, LaunchError):
-                code = error.run_exit_code if error.run_exit_code != 125 else 128
-                with contextlib.suppress(OSError):
-                    self.store.save_failure(record.id, code, error.message)
-            raise
-        return started
-
-    def seccomp_of(self, config: dict[str, Any]) -> Filter | None:
-        """The compiled filter of a runtime configuration, cached below the runtime directory."""
-        section = config["linux"].get("seccomp")
-        if not section:
-            return None
-        program = seccomp.compile(section, f"{self.store.runtime}/cache/seccomp")
-        return Filter(program, seccomp.filter_flags(section))
-
-    def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
-        nodes = spec.asked_devices(record)
-        return cgroups.create(
-            cgroups.detect(), record.cgroup_path, spec.resources(record.config, nodes)
-        )
 
     # stopping -----------------------------------------------------------------------------------
     def stop(self, container_id: str, timeout: int | None, signal: str | None) -> None:

@@ -64,6 +64,38 @@ class PlanBuilder:
         self._ops.append((kind, flags, slot, *offsets, 0, x, y, z))
         self.descriptions.append(b if kind in (launch.OP_ATTACH, launch.OP_FSMOUNT) else a)
 
+    def messages(
+        self,
+        data: bytes,
+        *,
+        protocol: int,
+        answers: int,
+        about: str,
+        interface: str = "",
+        host: int | None = None,
+    ) -> None:
+        """Add an operation that sends netlink messages.
+
+        Args:
+            protocol: ``NETLINK_*``, of a socket of the container's own; host: a descriptor instead.
+            answers: how many acknowledgements to wait for.
+            about: what an error in it is about.
+            interface: what the addresses among them are for.
+        """
+        # Strings are told apart by their NUL; this is found by its length.
+        place = len(self._strings)
+        self._strings += data
+        self.op(
+            launch.OP_NETLINK,
+            interface,
+            flags=0 if host is None else launch.F_HOST,
+            slot=host or 0,
+            x=protocol << 32 | answers,
+            y=place,
+            z=len(data),
+        )
+        self.descriptions[-1] = about
+
     def new_slot(self) -> int:
         """A place for a detached mount between two operations."""
         self.slots += 1
@@ -142,8 +174,9 @@ class PlanBuilder:
         )
         parts = [header]
         for kind, op_flags, slot, a, b, c, reserved, x, y, z in self._ops:
+            at = y + strings_at if kind == launch.OP_NETLINK else y
             parts.append(
-                _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, y, z)
+                _OP.pack(kind, op_flags, slot, place(a), place(b), place(c), reserved, x, at, z)
             )
         parts.append(program)
         parts.append(struct.pack(f"={len(argv_offsets)}I", *map(place, argv_offsets)))

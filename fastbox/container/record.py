@@ -15,7 +15,7 @@ from ..network.types import Attachment, Networking
 from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
-VERSION = 1
+VERSION = 2
 
 
 class Status(str, enum.Enum):
@@ -99,7 +99,8 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         env, workdir, user, exposed_ports, volumes, stop_signal, healthcheck: merged from image and
             config.
         shell: the image's SHELL, for a health check's command line.
-        networks: what it is on now, first those that it was created with.
+        networks: those that it is on when it runs (``network connect`` changes it); none for the
+            modes none, host and container:ID.
     """
 
     version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
@@ -167,9 +168,9 @@ class Container(msgspec.Struct, kw_only=True):
     record: ContainerRecord
     state: ContainerState
     directory: str
-    networking: Networking | None = None
     size_rw: int | None = None
     size_root: int | None = None
+    networking: Networking | None = None
 
     @property
     def id(self) -> str:

@@ -10,8 +10,7 @@ import os
 import stat
 from typing import Any
 
-from ..errors import InvalidArgument
-from . import capabilities, devices, rlimits, seccomp, sysctl, users
+from . import capabilities, devices, networking, rlimits, seccomp, sysctl, users
 from .cgroups import Resources
 from .config import ContainerConfig, Device
 from .record import ContainerRecord, MountPoint
@@ -113,7 +112,7 @@ def _process(record: ContainerRecord, caps: list[str]) -> dict[str, Any]:
 
 def _linux(record: ContainerRecord, caps: list[str], cgroup_path: str) -> dict[str, Any]:
     config = record.config
-    own_net = config.network != "host"
+    own_net = networking.is_own(config.network)
     kinds = ["mount", "pid", "uts", "ipc", "cgroup"] + (["network"] if own_net else [])
     sysctls = {**sysctl.defaults(own_net=own_net), **config.sysctls}
     asked = asked_devices(record)
@@ -223,6 +222,9 @@ def _mounts(record: ContainerRecord, directory: str) -> list[dict[str, Any]]:
         ),
     ]
     etc_options = ["bind", "rprivate", *(["ro"] if config.read_only else [])]
+    other = networking.joined_container(config.network)
+    if other is not None:  # its files are those of the network
+        directory = f"{os.path.dirname(directory)}/{other}"
     for name in ("resolv.conf", "hostname", "hosts"):
         defaults.append(_mount(f"/etc/{name}", "bind", f"{directory}/{name}", etc_options))
     asked = [_user_mount(point, record) for point in record.mounts]
@@ -261,12 +263,3 @@ def _user_mount(point: MountPoint, record: ContainerRecord) -> dict[str, Any]:
 def resources(config: ContainerConfig, asked: list[devices.HostDevice]) -> Resources:
     """The limits and the device rules of a container."""
     return Resources.from_config(config, tuple(node.rule() for node in asked))
-
-
-def check_supported(record: ContainerRecord) -> None:
-    """Refuse what this version cannot do, before anything is made."""
-    if record.config.network not in ("none", "host"):
-        raise InvalidArgument(
-            f"network {record.config.network} not found",
-            hint="this version has --network none and --network host",
-        )

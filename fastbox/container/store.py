@@ -284,6 +284,8 @@ class ContainerStore:
                 hint="`fastbox rm -f` removes a damaged container",
             ) from error
         check_version(record.version, VERSION, path)
+        if record.version < 2:  # no network of its own was what a container had by default
+            record.config.network = "host" if record.config.network == "host" else "none"
         return record
 
     def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:

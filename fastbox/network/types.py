@@ -99,12 +99,14 @@ class BoundPort(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 
     Attributes:
         host_ip: ``0.0.0.0`` or ``::`` for all addresses.
+        twin: its socket is the one of the entry before it, which is of the other family.
     """
 
     host_ip: str
     host: int
     container: int
     protocol: str = "tcp"
+    twin: bool = False
 
 
 class Endpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -131,11 +133,27 @@ class Endpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     aliases: list[str] = []
     names: list[str] = []
 
+    @property
+    def addresses(self) -> list[str]:
+        """Those that it has."""
+        return [address for address in (self.address, self.address6) if address]
+
 
 class Networking(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What a run of a container has of networks (``RUNTIME/ID/network.json``)."""
+    """What a run of a container has of networks (``RUNTIME/ID/network.json``).
+
+    Attributes:
+        ports: published ones. publisher: id of the network over which they lead into the container.
+        shared: another container has joined its network namespace.
+    """
 
     version: int = 1
     run: int = 0
     endpoints: list[Endpoint] = []
     ports: list[BoundPort] = []
+    publisher: str = ""
+    shared: bool = False
+
+    def endpoint(self, network_id: str) -> Endpoint | None:
+        """Its place on a network."""
+        return next((e for e in self.endpoints if e.network_id == network_id), None)

@@ -58,7 +58,8 @@ def _serve(engine: Engine, ready: Callable[[], None], unasked: bool) -> None:
 
     root, runtime = engine.root, engine.runtime_dir
     # One that tells nobody of what it starts: it would tell us.
-    lifecycle = Lifecycle(engine._containers, engine._volumes, root, f"{root}/layers")
+    networks = engine._container_networks
+    lifecycle = Lifecycle(engine._containers, engine._volumes, root, f"{root}/layers", networks)
     main(root, runtime, lifecycle, ready, unasked=unasked)
 
 

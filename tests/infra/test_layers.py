@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "events": {"oci"},
     "network": LOWER | {"events"},
     "volume": LOWER | {"events"},
+    "network": LOWER | {"events"},
     "image": LOWER | {"events", "registry", "volume"},
     "container": LOWER | {"events", "image", "network", "volume"},
     "info": LOWER | {"container"},
@@ -43,6 +44,7 @@ HEAVY = {
     "asyncio", "email", "http", "inspect", "multiprocessing", "rich", "ssl", "subprocess",
     "tarfile", "tempfile", "unittest", "urllib3", "urllib.request", "concurrent.futures",
     "pathlib", "dataclasses", "shutil", "typing_extensions", "logging", "uuid", "socketserver",
+    "pyroute2", "ipaddress",
 }  # fmt: skip
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {

@@ -40,12 +40,12 @@ static int open_master(void) {
   return -1;
 }
 
-int fb_send_fd(int socket, int fd) {
-  char byte = 'T';
+int fb_send_fds(int socket, const int *fds, int count) {
+  char byte = 'D';
   struct iovec part = {&byte, 1};
   union {
     struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(2 * sizeof(int))];
   } control;
   struct msghdr message;
   memset(&message, 0, sizeof message);
@@ -53,13 +53,15 @@ int fb_send_fd(int socket, int fd) {
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control.space;
-  message.msg_controllen = sizeof control.space;
+  message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
   control.header.cmsg_level = SOL_SOCKET;
   control.header.cmsg_type = SCM_RIGHTS;
-  control.header.cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+  control.header.cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+  memcpy(CMSG_DATA(&control.header), fds, (size_t)count * sizeof(int));
   return syscall(SYS_sendmsg, socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
+
+int fb_send_fd(int socket, int fd) { return fb_send_fds(socket, &fd, 1); }
 
 static int bind_console(int slave) {
   int to = fb_target("/dev/console", FB_F_FILE | FB_F_NOFOLLOW);

@@ -40,6 +40,9 @@ static int plan_ok(const struct fb_plan *plan, size_t length) {
   for (uint32_t i = 0; i < plan->nops; i++) {
     const struct fb_op *op = &ops[i];
     if (!string_ok(plan, op->a) || !string_ok(plan, op->b) || !string_ok(plan, op->c)) return 0;
+    if (op->kind == FB_OP_NETLINK &&
+        (op->y < sizeof *plan || op->z > plan->size || op->y > plan->size - op->z))
+      return 0;
     if ((op->kind == FB_OP_TREE || op->kind == FB_OP_ATTACH) && op->slot >= plan->nslots) return 0;
   }
   return 1;
@@ -75,6 +78,7 @@ int fb_context_init(struct fb_context *context, const void *buffer, size_t lengt
   context->slots = (int *)pointers;
   for (uint32_t i = 0; i < plan->nslots; i++) context->slots[i] = -1;
   context->stdio[0] = context->stdio[1] = context->stdio[2] = -1;
-  context->helper_fd = context->error_fd = context->mask_fd = context->console_fd = -1;
+  context->helper_fd = context->error_fd = context->mask_fd = -1;
+  context->console_fd = context->names_fd = -1;
   return 0;
 }

@@ -13,6 +13,7 @@
 #include <sys/vfs.h>
 
 #include "console.h"
+#include "network.h"
 #include "paths.h"
 #include "plan.h"
 #include "sys.h"
@@ -347,6 +348,9 @@ static int run_op(struct fb_context *context, const struct fb_op *op, struct fb_
     case FB_OP_MKDIR: return make_directory(a, error);
     case FB_OP_ROOT_READONLY: return root_read_only(error);
     case FB_OP_RLIMIT: return set_limit(op, error);
+    case FB_OP_NETLINK: return fb_netlink(context, op, a, error);
+    case FB_OP_NAMES: return fb_name_server(context, (uint16_t)op->x, error);
+    case FB_OP_JOIN: return setns((int)op->slot, (int)op->x);
     case FB_OP_CONSOLE: /* init leads its session since start.c */
       return fb_console(context, op->x, 1, error) < 0 ? -1 : fb_control(context->stdio[0]);
   }

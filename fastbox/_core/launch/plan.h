@@ -38,6 +38,10 @@ enum fb_op_kind {
   FB_OP_PROC_WRITE, /* a: path below /proc, b: value */
   FB_OP_RLIMIT,     /* x: resource, y: soft, z: hard */
   FB_OP_CONSOLE,    /* x: rows << 16 | columns: a terminal becomes the standard streams */
+  FB_OP_NETLINK,    /* y, z: offset and length of messages; a: interface of their addresses, or 0;
+                       x: protocol << 32 | acknowledgements; F_HOST: over the descriptor `slot` */
+  FB_OP_NAMES,      /* x: port of the name server at 127.0.0.11 */
+  FB_OP_JOIN,       /* x: CLONE_NEW*, slot: descriptor of a namespace to join */
 };
 
 /* Steps that are not operations of the list; reported like them. */
@@ -66,6 +70,7 @@ enum fb_op_flag {
   FB_F_RECURSIVE = 8, /* TREE: with submounts */
   FB_F_USER = 16,     /* a mount the user asked for: never on or below /proc, but lxcfs's files */
   FB_F_OPTIONAL = 32, /* failure is not an error (a kernel without that feature) */
+  FB_F_HOST = 64,     /* NETLINK: over the engine's socket, which is the host's */
 };
 
 enum fb_plan_flag {
@@ -129,6 +134,7 @@ struct fb_context {
   int helper_fd; /* a sealed copy of the helper, which execs the command */
   int error_fd;  /* where the helper reports that it could not */
   int console_fd; /* socket on which a terminal's master is handed over */
+  int names_fd;   /* and one for the sockets of a name server */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
   char home[FB_HOME_MAX];
 };

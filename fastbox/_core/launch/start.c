@@ -92,7 +92,8 @@ static void become_monitor(struct fb_start *start) {
     else
       syscall(SYS_close, i);
   }
-  syscall(SYS_close_range, FB_FD_END, ~0u, 0);
+  for (int i = 0; i < start->nports; i++) syscall(SYS_dup3, start->ports[i], FB_FD_END + i, 0);
+  syscall(SYS_close_range, FB_FD_END + start->nports, ~0u, 0);
   int null = open("/dev/null", O_RDWR);
   for (int i = 0; i < 3; i++) syscall(SYS_dup3, null, i, 0);
   if (null > 2) syscall(SYS_close, null);

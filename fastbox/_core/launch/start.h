@@ -18,7 +18,8 @@ enum fb_monitor_fd {
   FB_FD_CLIENT_ERR,
   FB_FD_STDIN,       /* write end of the container's stdin */
   FB_FD_CONSOLE,     /* socket on which init has handed over its terminal's master */
-  FB_FD_END,
+  FB_FD_NAMES,       /* socket on which init has handed over its name server's sockets */
+  FB_FD_END,         /* from here on: sockets of published ports */
 };
 
 struct fb_start {
@@ -27,7 +28,9 @@ struct fb_start {
   const char *monitor_path;
   char **monitor_argv; /* argv[1] is overwritten with init's pid: room for 16 bytes */
   char **monitor_envp;
-  int fds[FB_FD_END]; /* all >= FB_FD_END */
+  int fds[FB_FD_END]; /* all >= FB_FD_END + nports */
+  const int *ports;   /* published ports' sockets, likewise */
+  int nports;
   /* results */
   struct fb_error error;
   pid_t pid;         /* init */

@@ -1,4 +1,4 @@
-/* fastbox-monitor, -init, -exec, -enter: see monitor.h. */
+/* fastbox-monitor, -init, -exec, -enter, -net: see monitor.h. */
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +11,7 @@ int main(int argc, char **argv, char **envp) {
   if (strcmp(name, "fastbox-exec") == 0) return exec_main(argc, argv, envp);
   if (strcmp(name, "fastbox-init") == 0) return init_main(argc, argv, envp);
   if (strcmp(name, "fastbox-enter") == 0) return enter_main(argc, argv, envp);
+  if (strcmp(name, "fastbox-net") == 0) return net_main(argc, argv, envp);
   if (strcmp(name, "fastbox-monitor") == 0 && argc > 1) return monitor_main(argc, argv, envp);
   static const char text[] = "fastbox-monitor: started by fastbox, not by hand\n";
   return write(2, text, sizeof text - 1) < 0 ? 125 : 125;

@@ -34,6 +34,7 @@
 #include "log.h"
 #include "memory.h"
 #include "monitor.h"
+#include "network.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -54,6 +55,7 @@ enum argument {
   ARG_NAME,
   ARG_JOURNAL,    /* of events, or "" */
   ARG_ATTRIBUTES, /* what its events tell of the container */
+  ARG_PORTS,      /* how many published ports' sockets there are */
   ARG_CGROUPS,
 };
 
@@ -122,14 +124,16 @@ static void pump(siginfo_t *info) {
   long deadline = 0;
   int exited = 0;
   for (;;) {
-    struct pollfd polls[4 + CLIENT_POLLS];
-    int owner[4], own = 0; /* a stream, or: */
-    enum { INIT = 2, MEMORY };
+    struct pollfd polls[4 + NETWORK_POLLS + CLIENT_POLLS];
+    int owner[4 + NETWORK_POLLS], own = 0; /* a stream, or: */
+    enum { INIT = 2, MEMORY, NETWORK };
     if (!exited) {
       owner[own] = INIT;
       polls[own++] = (struct pollfd){FB_FD_PIDFD, POLLIN, 0};
       owner[own] = MEMORY;
       if (oom_fd >= 0) polls[own++] = (struct pollfd){oom_fd, oom_events, 0};
+      owner[own] = NETWORK;
+      own += network_prepare(polls + own);
     }
     for (int i = 0; i < 2; i++) {
       if (clients_broken(i)) close_stream(i);
@@ -148,6 +152,8 @@ static void pump(siginfo_t *info) {
         read_stream(owner[i]);
       } else if (owner[i] == MEMORY) {
         if (memory_changed(oom_fd, oom_path)) journal_note("oom", "");
+      } else if (owner[i] == NETWORK) {
+        network_serve();
       } else if (waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED) == 0) {
         exited = 1;
         deadline = now_ms() + DRAIN_MS;
@@ -362,11 +368,13 @@ int monitor_main(int argc, char **argv, char **envp) {
   open_streams(flags);
   clients_start(&input, FB_FD_CLIENT, FB_FD_CLIENT_OUT, FB_FD_CLIENT_ERR);
   clients_listen();
+  network_start(argv[ARG_RUNTIME], argv[ARG_ID], argv[ARG_PORTS]);
   pump(&info);
   log_close();
 
   struct ending ending = {run, make_record(&info, argv)};
   remove_cgroups(argv + ARG_CGROUPS);
+  network_end();
   record_exit(FB_FD_DIR, run, &ending.record);
   apply_rename(argv);
   note_end(&ending.record, (now_ms() - started) / 1000);

@@ -1,4 +1,4 @@
-/* The native helper: one static binary with four modes, chosen by argv[0]. */
+/* The native helper: one static binary with five modes, chosen by argv[0]. */
 #ifndef FASTBOX_MONITOR_H
 #define FASTBOX_MONITOR_H
 
@@ -9,9 +9,11 @@ int monitor_main(int argc, char **argv, char **envp); /* parent of a container's
 int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the container */
 int exec_main(int argc, char **argv, char **envp);    /* the last step before the command */
 int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
+int net_main(int argc, char **argv, char **envp);     /* names and published ports (net/net.h) */
 
-/* pass.c: a descriptor that was sent over a socket (flags: of recvmsg), or -1. */
+/* pass.c: descriptors that were sent over a socket (flags: of recvmsg); -1 where there is none. */
 int receive_fd(int socket, int flags);
+void receive_fds(int socket, int flags, int *fds, int count); /* up to 2 */
 
 /* record.c: small files written whole, and what they say. */
 /* Returns 0, or -1 with errno: nobody could find the container. */

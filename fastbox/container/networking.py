@@ -1,0 +1,306 @@
+"""A container's networks, as its life cycle sees them; the parts are ``fastbox.network``'s."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound
+from ..locks import lock
+from ..network import wishes
+from ..network.types import Attachment, Networking
+from . import names
+
+if TYPE_CHECKING:
+    from ..network.attach import Connection, Host, Wanted
+    from ..network.store import NetworkStore
+    from ..network.types import Network
+    from .config import ContainerConfig
+    from .record import Container, ContainerRecord
+    from .store import ContainerStore
+
+_JOIN = "container:"
+_SERVICE = "com.docker.compose.service"
+
+
+def is_own(mode: str) -> bool:
+    """Whether a container of that network mode has a network namespace of its own."""
+    return mode != "host" and not mode.startswith(_JOIN)
+
+
+def joined_container(mode: str) -> str | None:
+    """The container whose namespace a container of that mode joins."""
+    return mode.removeprefix(_JOIN) if mode.startswith(_JOIN) else None
+
+
+class ContainerNetworks:
+    """The networks of one store's containers."""
+
+    def __init__(self, store: ContainerStore, networks: NetworkStore) -> None:
+        self.store = store
+        self.networks = networks
+        self._host: Host | None = None
+
+    @property
+    def host(self) -> Host:
+        """The host's side."""
+        if self._host is None:
+            from ..network import firewall
+            from ..network.attach import Host
+
+            self._host = Host(
+                self.networks,
+                firewall.table_name(self.store.root),
+                stale=self._is_stale,
+                running=self._running,
+                holder_of=self._holder_of,
+            )
+        return self._host
+
+    # creating -----------------------------------------------------------------------------------
+    def resolve(self, config: ContainerConfig) -> list[Attachment]:
+        """The networks that a container is to be on; ``config.network`` is made definite.
+
+        Raises:
+            NotFound: a network, or the container whose network it joins. InvalidArgument
+        """
+        mode = config.network
+        other = joined_container(mode)
+        if other is not None:
+            config.network = _JOIN + self.store.resolve(other)
+            return []
+        if mode in ("none", "host"):
+            return []
+        attachments = [self.resolve_one(attachment) for attachment in wishes.attachments(config)]
+        chosen = [attachment.network for attachment in attachments]
+        for name in chosen:
+            if chosen.count(name) > 1:
+                raise InvalidArgument(f'network "{name}" is specified multiple times')
+        config.network = chosen[0]
+        return attachments
+
+    def resolve_one(self, attachment: Attachment) -> Attachment:
+        """A wish with names in place of ids.
+
+        Raises:
+            NotFound, InvalidArgument
+        """
+        network = self.networks.resolve(wishes.canonical(attachment.network))
+        if network.driver not in ("bridge", "macvlan"):
+            raise InvalidArgument(
+                "conflicting options: cannot attach both user-defined and non-user-defined "
+                "network-modes"
+            )
+        links = [self._resolved_link(link) for link in attachment.links]
+        return msgspec.structs.replace(attachment, network=network.name, links=links)
+
+    def _resolved_link(self, link: str) -> str:
+        """``CONTAINER[:ALIAS]`` with the container's name."""
+        target, _, alias = link.partition(":")
+        try:
+            record = self.store.load_record(self.store.resolve(target))
+        except NotFound as error:
+            raise NotFound(f"could not get container for {target}: {error.message}") from error
+        return f"{record.name}:{alias or target.removeprefix('/')}"
+
+    # starting -----------------------------------------------------------------------------------
+    def connect(self, record: ContainerRecord, undo: contextlib.ExitStack) -> Connection | None:
+        """Take what a start needs of its networks; None: it has none of its own.
+
+        Raises:
+            FastboxError
+        """
+        if not record.networks:
+            return None
+        try:
+            return self.host.attach(self.wanted(record), undo)
+        except FastboxError as error:
+            error.message = f"failed to set up container networking: {error.message}"
+            raise
+
+    def wanted(self, record: ContainerRecord) -> Wanted:
+        """What is asked of the next run's networks."""
+        from ..network.attach import Wanted
+
+        config = record.config
+        more = [config.hostname] if config.hostname else []
+        if service := record.labels.get(_SERVICE):
+            more.append(service)
+        return Wanted(
+            id=record.id,
+            name=record.name,
+            run=self.store.last_run(record.id) + 1,
+            names=[record.name, record.id[:12], *more],
+            attachments=record.networks,
+            publish=config.publish,
+            publish_all=config.publish_all,
+            exposed=record.exposed_ports,
+            dns=config.dns,
+            directory=self.store.runtime_directory(record.id),
+        )
+
+    def joined_namespace(self, record: ContainerRecord, undo: contextlib.ExitStack) -> int | None:
+        """Descriptor of the network namespace that a container joins; None: it does not.
+
+        Raises:
+            Conflict: the other one does not run.
+        """
+        other = joined_container(record.config.network)
+        if other is None:
+            return None
+        try:
+            target = self.store.load(other)
+        except NotFound as error:
+            raise NotFound(f"joining network of {_JOIN}{other[:12]}: {error.message}") from error
+        state = target.state
+        refusal = Conflict(
+            f"cannot join network of a non running container: {other}",
+            hint=f"`fastbox start {target.name}` first",
+        )
+        if not state.status.is_up:
+            raise refusal
+        try:
+            fd = os.open(f"/proc/{state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise refusal from error
+        undo.callback(os.close, fd)
+        if not self.store.state(target.record).status.is_up:  # the pid was still its own
+            raise refusal
+        self._share(other)
+        return fd
+
+    def _share(self, container_id: str) -> None:
+        """A namespace that others are in does not go with its container: its links must."""
+        from ..network import attach, messages, release
+
+        directory = self.store.runtime_directory(container_id)
+        networking = attach.load(directory)
+        if networking.shared or not networking.endpoints:
+            return
+        networking.shared = True
+        links = [
+            f"l {messages.delete_link(place.host_interface).hex()}"
+            for place in networking.endpoints
+            if place.host_interface
+        ]
+        with contextlib.suppress(FileNotFoundError):  # it is just ending
+            release.append(directory, links)
+            attach.save(directory, networking)
+
+    # looking ------------------------------------------------------------------------------------
+    def of(self, container: Container) -> Networking:
+        """What its current run has; empty when it does not run."""
+        from ..network import attach
+
+        if not container.state.status.is_up or not container.record.networks:
+            return Networking()
+        networking = attach.load(self.store.runtime_directory(container.id))
+        return networking if networking.run == container.state.run else Networking()
+
+    def shown(self, container: Container) -> Networking | None:
+        """The same for ``Container.networking``: None while it does not run."""
+        return self.of(container) if container.state.status.is_up else None
+
+    def _all_running(self) -> Iterator[tuple[Container, Networking]]:
+        for container_id in self.store.ids():
+            if not os.path.exists(f"{self.store.runtime_directory(container_id)}/network.json"):
+                continue
+            with contextlib.suppress(FastboxError):
+                container = self.store.load(container_id)
+                if container.state.status.is_up:
+                    yield container, self.of(container)
+
+    def on_network(self, network_id: str) -> Iterator[tuple[Container, Networking]]:
+        """The running containers on a network."""
+        for container, networking in self._all_running():
+            if networking.endpoint(network_id) is not None:
+                yield container, networking
+
+    def _running(self) -> Iterator[Networking]:
+        for _, networking in self._all_running():
+            yield networking
+
+    def _holder_of(self, protocol: str, port: int) -> str | None:
+        for container, networking in self._all_running():
+            if any(p.protocol == protocol and p.host == port for p in networking.ports):
+                return container.name
+        return None
+
+    # changing -----------------------------------------------------------------------------------
+    def users(self, network: Network) -> list[str]:
+        """Ids of the running containers on a network."""
+        return [container.id for container, _ in self.on_network(network.id)]
+
+    def _holders(self, network: Network) -> list[str]:
+        """Names of those that have an address of it: also one that is just being started."""
+        from ..network import leases
+
+        found = leases.holders(self.store.runtime, network.id).values()
+        return sorted({holder.partition("/")[2] for holder in found})
+
+    def remove(self, name_or_id: str) -> Network:
+        """Remove a network; see ``NetworkStore.remove``."""
+        return self.networks.remove(name_or_id, in_use=self._holders, undo=self._take_down)
+
+    def prune(self, filters: dict[str, list[str]] | None) -> list[str]:
+        """Remove unused networks; see ``NetworkStore.prune``."""
+        return self.networks.prune(filters=filters, in_use=self._holders, undo=self._take_down)
+
+    def _take_down(self, network: Network) -> None:
+        from ..network import ground
+
+        ground.take_down(self.host.table, network)
+
+    # cleaning -----------------------------------------------------------------------------------
+    def _is_stale(self, holder: str) -> bool:
+        """Whether a lease's holder is gone; what else it had is given back then."""
+        container_id = holder.partition("/")[0]
+        return names.is_id(container_id) and self.give_back(container_id)
+
+    def give_back(self, container_id: str) -> bool:
+        """Do what a killed monitor did not; False: the container runs, or is being started."""
+        from ..network import release
+
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(lock(self.store.directory(container_id), blocking=False))
+            except FileNotFoundError:
+                pass  # there is no such container any more
+            except BlockingIOError:
+                return False
+            with contextlib.suppress(NotFound):
+                if self.store.state(self.store.load_record(container_id)).status.is_up:
+                    return False
+            release.finish(
+                f"{self.store.runtime}/networks", self.store.runtime_directory(container_id)
+            )
+        return True
+
+    def sweep(self) -> None:
+        """Give back what killed processes have left: addresses whose holder is gone."""
+        base = f"{self.store.runtime}/networks"
+        for directory in _leases(base):
+            for name in os.listdir(directory):
+                with contextlib.suppress(OSError):
+                    holder = os.readlink(f"{directory}/{name}")
+                    if self._is_abandoned(holder) and self._is_stale(holder):
+                        os.unlink(f"{directory}/{name}")
+
+    def _is_abandoned(self, holder: str) -> bool:
+        """A quick look: nobody is there who would be the monitor of it."""
+        from . import process
+
+        return not process.is_alive(*self.store.monitor(holder.partition("/")[0]))
+
+
+def _leases(base: str) -> Iterator[str]:
+    try:
+        with os.scandir(base) as entries:
+            found = [f"{entry.path}/leases" for entry in entries if names.is_id(entry.name)]
+    except FileNotFoundError:
+        return
+    yield from (path for path in found if os.path.isdir(path))

@@ -1,0 +1,298 @@
+"""A start's networks: everything that must be taken and prepared before the container is launched.
+
+Nothing here enters the container: the messages that make its links are part of its launch plan.
+Whatever is taken is given back by ``undo`` when the start fails, by the monitor at the end of the
+run, or, where that was killed, by the next command (``release``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .. import atomic
+from ..errors import Conflict
+from . import binding, endpoint, ground, messages, names, options, release
+from .types import Attachment, Endpoint, Network, Networking, Publish
+
+if TYPE_CHECKING:
+    from .store import NetworkStore
+
+STATE = "network.json"
+# In the container's own namespace, where nothing else is yet.
+NAME_SERVER_PORT = 41253
+
+
+class Wanted(msgspec.Struct, kw_only=True):
+    """A container that is to be started.
+
+    Attributes:
+        names: under which it is known on each of its networks, besides the aliases there.
+        exposed: ``PORT/PROTOCOL``, published too when publish_all.
+        dns: name servers, instead of the host's.
+        directory: its runtime directory.
+    """
+
+    id: str
+    name: str
+    run: int
+    names: list[str]
+    attachments: list[Attachment]
+    publish: list[Publish] = []
+    publish_all: bool = False
+    exposed: list[str] = []
+    dns: list[str] = []
+    directory: str
+
+
+class Connection(msgspec.Struct):
+    """What a start has got.
+
+    Attributes:
+        sockets: of published ports, for the monitor.
+    """
+
+    networking: Networking
+    messages: list[endpoint.Messages]
+    sockets: list[socket.socket]
+
+
+Joined = tuple[Network, Attachment, Endpoint]
+
+
+class Host:
+    """The host's side of a store's networks.
+
+    Args:
+        store: the networks. table: of the firewall.
+        stale: whether a lease's holder (``ID/NAME``) is gone.
+        running: the networks of all containers that run, to restore rules that were flushed.
+        holder_of: name of the container that has a port (protocol, number), or None.
+    """
+
+    def __init__(
+        self,
+        store: NetworkStore,
+        table: str,
+        *,
+        stale: Callable[[str], bool],
+        running: Callable[[], Iterable[Networking]],
+        holder_of: Callable[[str, int], str | None],
+    ) -> None:
+        self.store = store
+        self.table = table
+        self.networks = store.runtime
+        self.runtime = os.path.dirname(store.runtime)
+        self.stale = stale
+        self.running = running
+        self.holder_of = holder_of
+
+    # starting -----------------------------------------------------------------------------------
+    def attach(self, wanted: Wanted, undo: contextlib.ExitStack) -> Connection:
+        """Take what a start needs.
+
+        Raises:
+            NotFound: a network. Conflict: an address or a port is in use. Unsupported, FastboxError
+        """
+        os.makedirs(f"{self.networks}/boxes", mode=0o755, exist_ok=True)
+        release.finish(self.networks, wanted.directory)  # of a run whose monitor was killed
+        joined = [
+            self.join(wanted, attachment, f"eth{number}", undo)
+            for number, attachment in enumerate(wanted.attachments)
+        ]
+        gateway = endpoint.gateway_of(joined)
+        self.prepare([network for network, _, _ in joined])
+        made = [
+            message
+            for network, _, place in joined
+            for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
+        ]
+        networking = Networking(run=wanted.run, endpoints=[place for _, _, place in joined])
+        publisher = publisher_of(joined, gateway)
+        reserved = self._reserve(wanted, publisher, undo)
+        networking.ports = [port for item in reserved for port in item.bound]
+        networking.publisher = publisher[0].id if publisher is not None else ""
+        # What undoes it is written first: this process may be killed at any time.
+        lines = self.lines_of(wanted.id, networking)
+        release.write(wanted.directory, lines)
+        undo.callback(_forget, wanted.directory)
+        undo.callback(release.run, self.networks, lines)
+        for place in networking.endpoints:
+            names.add(self.networks, place)
+        self.configure_names(wanted, joined)
+        to = publisher[2] if publisher is not None else None
+        names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
+        self._open_ports(wanted, networking)
+        save(wanted.directory, networking)
+        return Connection(networking, made, [s for item in reserved for s in item.sockets])
+
+    def join(
+        self, wanted: Wanted, attachment: Attachment, interface: str, undo: contextlib.ExitStack
+    ) -> Joined:
+        """Take a place on a network."""
+
+        def is_stale(holder: str) -> bool:
+            return holder.startswith(wanted.id) or self.stale(holder)
+
+        with self.store.lock(shared=True):  # no removal between finding it and the lease
+            network = self.store.get(attachment.network)
+            endpoint.check_driver(network)
+            holder = f"{wanted.id}/{wanted.name}"
+            place = endpoint.lease(
+                self.runtime, network, attachment, holder, interface, undo, is_stale
+            )
+        place.names = names.usable([*wanted.names, *place.aliases])
+        return network, attachment, place
+
+    def lines_of(self, container_id: str, networking: Networking) -> list[str]:
+        """What gives back all that a run has, see ``release``: ports before addresses, which are
+        somebody else's from then on."""
+        lines = [release.batch(data) for data in self._batches(entries_of(networking), delete=True)]
+        for place in networking.endpoints:
+            if networking.shared and place.host_interface:
+                lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
+            lines += names.lines_of(place)
+            lines += endpoint.lease_lines(place)
+        return [*lines, *names.files_of(container_id)]
+
+    def prepare(self, networks: Sequence[Network]) -> None:
+        """See that bridges and rules are there."""
+        ground.prepare(self.store, self.table, networks, self.running)
+
+    # ports --------------------------------------------------------------------------------------
+    def _reserve(
+        self, wanted: Wanted, publisher: Joined | None, undo: contextlib.ExitStack
+    ) -> list[binding.Reserved]:
+        asked = list(wanted.publish)
+        if wanted.publish_all:
+            published = {(item.container, item.protocol) for item in asked}
+            for text in wanted.exposed:
+                port, _, protocol = text.partition("/")
+                if (int(port), protocol or "tcp") not in published:
+                    asked.append(Publish(container=int(port), protocol=protocol or "tcp"))
+        if not asked or publisher is None:
+            return []
+        network, _, place = publisher
+        try:
+            return binding.reserve(asked, undo, options.host_binding(network))
+        except Conflict as error:
+            raise self._explained(error, asked, wanted, place) from error
+
+    def _explained(
+        self, error: Conflict, asked: list[Publish], wanted: Wanted, place: Endpoint
+    ) -> Conflict:
+        """Whose the port is, if it is a container's; Docker's words."""
+        message, hint = error.message, error.hint
+        for item in asked:
+            where = f"{item.host_ip or '0.0.0.0'}:{item.host}"
+            if item.host and where in message.replace("[", "").replace("]", ""):
+                holder = self.holder_of(item.protocol, item.host)
+                if holder is not None:
+                    message = f"Bind for {where} failed: port is already allocated"
+                    hint = f"container {holder} has it"
+                    break
+        return Conflict(_failed_ports(wanted.name, place, message), hint=hint)
+
+    def _open_ports(self, wanted: Wanted, networking: Networking) -> None:
+        entries = entries_of(networking)
+        if not entries:
+            return
+        try:
+            self.add_elements(entries)
+        except OSError as error:
+            why = f"publishing its ports: {(error.strerror or '').lower()}"
+            if error.errno in (errno.EBUSY, errno.EEXIST):
+                why = "port is already allocated"
+            place = networking.endpoint(networking.publisher)
+            raise Conflict(_failed_ports(wanted.name, place, why)) from error
+
+    def _batches(self, entries: Sequence[tuple[str, bytes, bytes]], *, delete: bool) -> list[bytes]:
+        return messages.elements(self.table, entries, delete=delete)
+
+    def add_elements(self, entries: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Let published ports lead to a container. An element that is in the way is of a container
+        whose monitor was killed: the host's port is ours.
+
+        Raises:
+            OSError
+        """
+        for attempt in range(2):
+            try:
+                with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
+                    for data in self._batches(entries, delete=False):
+                        messages.send(netfilter, data)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.EEXIST) or attempt:
+                    raise
+            for entry in entries:
+                self.delete_elements([entry])
+
+    def delete_elements(self, entries: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Take them back; what is gone is passed over."""
+        release.run(self.networks, map(release.batch, self._batches(entries, delete=True)))
+
+    # names --------------------------------------------------------------------------------------
+    def configure_names(self, wanted: Wanted, joined: Sequence[Joined]) -> None:
+        """Tell its name server what it may answer."""
+        aliases = []
+        for network, attachment, _ in joined:
+            for link in attachment.links:
+                target, _, alias = link.partition(":")
+                for name in names.usable([alias or target]):
+                    aliases.append((name, target.lower(), network.id))
+        known = [(network.id, network.name) for network, _, _ in joined if network.is_user_defined]
+        names.write_configuration(
+            self.networks,
+            wanted.id,
+            known=known,
+            aliases=aliases,
+            internal=all(network.internal for network, _, _ in joined),
+            servers=wanted.dns,
+        )
+
+
+def entries_of(networking: Networking) -> list[tuple[str, bytes, bytes]]:
+    """The elements of the firewall's maps for the ports of a run."""
+    place = networking.endpoint(networking.publisher)
+    return [] if place is None else binding.map_entries(networking.ports, place)
+
+
+def publisher_of(joined: Sequence[Joined], gateway: Endpoint | None) -> Joined | None:
+    """The place on a bridge to which published ports lead."""
+    bridges = [item for item in joined if item[0].driver == "bridge" and not item[0].internal]
+    return next((item for item in bridges if item[2] is gateway), bridges[0] if bridges else None)
+
+
+def _failed_ports(name: str, place: Endpoint | None, why: str) -> str:
+    endpoint_id = f" ({place.id})" if place is not None else ""
+    return f"driver failed programming external connectivity on endpoint {name}{endpoint_id}: {why}"
+
+
+def _forget(directory: str) -> None:
+    for name in (STATE, "release"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{directory}/{name}")
+
+
+def save(directory: str, networking: Networking) -> None:
+    """Store what a run has of networks."""
+    atomic.write(f"{directory}/{STATE}", msgspec.json.encode(networking), sync=False)
+
+
+_decoder: msgspec.json.Decoder[Networking] = msgspec.json.Decoder(Networking)
+
+
+def load(directory: str) -> Networking:
+    """What the last run has, or had, of networks; empty: nothing."""
+    try:
+        with open(f"{directory}/{STATE}", "rb") as file:
+            return _decoder.decode(file.read())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Networking()

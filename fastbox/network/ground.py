@@ -1,0 +1,72 @@
+"""The host's ground for containers' links: their bridges, and the firewall's rules."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..locks import lock
+from . import attach, device, firewall, messages
+from .types import Network, Networking
+
+if TYPE_CHECKING:
+    from .store import NetworkStore
+
+
+def prepare(
+    store: NetworkStore,
+    table: str,
+    networks: Sequence[Network],
+    running: Callable[[], Iterable[Networking]],
+) -> None:
+    """See that the bridges of networks exist, and the rules.
+
+    Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
+    they are made again, the rules with what running containers have in them.
+
+    Args:
+        running: of each running container.
+
+    Raises:
+        Unsupported, FastboxError
+    """
+    bridges = [network for network in networks if network.driver == "bridge"]
+    if not bridges:
+        return
+    missing = [network for network in bridges if device.bridge_index(network.device) is None]
+    if not missing and firewall.exists(table):
+        return
+    with lock(f"{store.runtime}/.ground", create=True):
+        if not firewall.exists(table):
+            restore(store, table, running)
+        for network in missing:
+            device.ensure_bridge(network)
+            firewall.add_network(table, network)
+        device.enable_forwarding(
+            os.path.dirname(store.runtime),
+            any(network.ipv6 for network in bridges),
+            lambda names: firewall.add_uplinks(table, names),
+        )
+
+
+def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:
+    """Load the rules, with all that there is of networks and of published ports."""
+    runtime = os.path.dirname(store.runtime)
+    networks = [
+        network
+        for network in store.list()
+        if network.driver == "bridge" and device.bridge_index(network.device) is not None
+    ]
+    firewall.ensure(table, networks, device.uplinks(runtime))
+    entries = [entry for networking in running() for entry in attach.entries_of(networking)]
+    with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
+        for data in messages.elements(table, entries):
+            messages.send(netfilter, data)
+
+
+def take_down(table: str, network: Network) -> None:
+    """Remove a network's bridge and rules."""
+    if network.driver == "bridge" and device.bridge_index(network.device) is not None:
+        firewall.remove_network(table, network)
+        device.remove_bridge(network.device)

@@ -1,0 +1,102 @@
+"""Names of containers on networks, as files that their name servers look up.
+
+``RUNTIME/networks/NETID/names/NAME/ADDRESS`` is an empty file: NAME has that address there. No
+process has to be told of a change: whoever answers a query looks (``_core/monitor/net``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from .. import atomic
+from .types import Endpoint
+
+RACES = 100
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+def usable(names: Iterable[str]) -> list[str]:
+    """Names as they are looked up: lower case, each once; what can be no name is left out."""
+    found: dict[str, None] = {}
+    for name in names:
+        plain = name.lower().rstrip(".")
+        if plain and len(plain) <= 253 and plain[0] != "." and _ALLOWED.issuperset(plain):
+            found[plain] = None
+    return list(found)
+
+
+def add(networks: str, endpoint: Endpoint) -> None:
+    """Enter an endpoint's names."""
+    base = f"{networks}/{endpoint.network_id}/names"
+    os.makedirs(base, mode=0o755, exist_ok=True)
+    for name in endpoint.names:
+        for address in endpoint.addresses:
+            _enter(f"{base}/{name}", address)
+
+
+def lines_of(endpoint: Endpoint) -> list[str]:
+    """What takes an endpoint's names back, see ``release``."""
+    base, lines = f"{endpoint.network_id}/names", []
+    for name in endpoint.names:
+        lines += [f"u {base}/{name}/{address}" for address in endpoint.addresses]
+        lines.append(f"r {base}/{name}")
+    return lines
+
+
+def _enter(directory: str, address: str) -> None:
+    """Somebody else may just be removing the directory, as that of the last container so called."""
+    for attempt in range(RACES):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+        try:
+            fd = os.open(f"{directory}/{address}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            if attempt + 1 == RACES:
+                raise
+            continue
+        os.close(fd)
+        return
+
+
+def write_configuration(
+    networks: str,
+    container_id: str,
+    *,
+    known: Iterable[tuple[str, str]],
+    aliases: Iterable[tuple[str, str, str]],
+    internal: bool,
+    servers: Iterable[str],
+) -> None:
+    """Tell the container's name server what it answers; it looks again when this changes.
+
+    Args:
+        known: (id, name) of the networks whose names it knows, in order.
+        aliases: (name, what it stands for, id of the network), for this container alone.
+        internal: nothing is forwarded.
+        servers: addresses; none: the host's.
+    """
+    lines = [f"network {network_id} {name}" for network_id, name in known]
+    lines += [f"alias {name} {target} {network_id}" for name, target, network_id in aliases]
+    lines += ["internal"] if internal else []
+    lines += [f"server {address}" for address in servers]
+    _write(networks, container_id, "dns", lines)
+
+
+def write_ports(networks: str, container_id: str, lines: Iterable[str]) -> None:
+    """Tell where its published ports lead: ``PROTOCOL ADDRESS PORT`` for each socket, or ``-``."""
+    _write(networks, container_id, "ports", lines)
+
+
+def files_of(container_id: str) -> list[str]:
+    """What removes both, see ``release``."""
+    directory = f"boxes/{container_id}"
+    return [f"u {directory}/dns", f"u {directory}/ports", f"r {directory}"]
+
+
+def _write(networks: str, container_id: str, name: str, lines: Iterable[str]) -> None:
+    directory = f"boxes/{container_id}"
+    os.makedirs(f"{networks}/{directory}", mode=0o755, exist_ok=True)
+    text = "".join(f"{line}\n" for line in lines)
+    atomic.write(f"{networks}/{directory}/{name}", text.encode(), mode=0o644, sync=False)
