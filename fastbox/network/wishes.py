@@ -163,28 +163,42 @@ def _check_attachment(place: Attachment) -> None:
 
 
 def check_place(place: Attachment) -> None:
-    """The values of one attachment, whatever its network (``network connect`` uses it too).
+    """The values of one attachment, whatever its network.
 
     Raises:
         InvalidArgument
     """
-    try:
-        if place.ip:
-            texts.host_address(place.ip, 4)
-        if place.ip6:
-            texts.host_address(place.ip6, 6)
-        if place.mac:
-            texts.mac(place.mac)
-        for text in place.links:
-            texts.link(text)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
+    settled(place)
+
+
+def settled(place: Attachment) -> Attachment:
+    """An attachment with its values checked, and in the forms in which they are stored.
+
+    Aliases become names of files (``networks/ID/names``), so nothing else passes here.
+
+    Raises:
+        InvalidArgument
+    """
     for alias in place.aliases:
         if not texts.is_name(alias):
             raise InvalidArgument(
                 f"invalid network alias: {alias!r}",
                 hint="letters, digits, '_', '-' and '.', at most 63 between two dots",
             )
+    try:
+        for text in place.links:
+            texts.link(text)
+        return Attachment(
+            network=canonical(place.network),
+            ip=texts.host_address(place.ip, 4) if place.ip else "",
+            ip6=texts.host_address(place.ip6, 6) if place.ip6 else "",
+            mac=texts.mac(place.mac) if place.mac else "",
+            aliases=list(place.aliases),
+            links=list(place.links),
+            priority=place.priority,
+        )
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
 
 
 def _check_dns(config: ContainerConfig) -> None:

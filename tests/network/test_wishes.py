@@ -187,6 +187,19 @@ def test_attachments() -> None:
     assert wishes.attachments(config(network="b", networks=two)) == two
 
 
+def test_what_is_settled_is_in_the_form_in_which_it_is_stored() -> None:
+    asked = Attachment(
+        network="default", ip="::ffff:10.0.0.5", ip6="FD00::0:5", mac="02-42-AC-11-00-02",
+        aliases=["a"], links=["b:c"], priority=3,
+    )  # fmt: skip
+    assert wishes.settled(asked) == Attachment(
+        network="bridge", ip="10.0.0.5", ip6="fd00::5", mac="02:42:ac:11:00:02", aliases=["a"],
+        links=["b:c"], priority=3,
+    )  # fmt: skip
+    with pytest.raises(InvalidArgument):
+        wishes.settled(Attachment(network="net", aliases=["../../x"]))
+
+
 def test_mode() -> None:
     two = [*place("a"), *place("b")]
     for fields, wanted in (
