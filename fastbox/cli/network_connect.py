@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import Unsupported
-from ..network import texts, wishes
+from ..network import wishes
 from ..network.types import Attachment
 from . import parse_network
 from .command import App, FlagCommand
@@ -23,7 +23,7 @@ def connect(app: App, values: Values, words: list[str]) -> int:
             "--link-local-ip is not supported",
             hint="the kernel gives each interface one itself",
         )
-    place = Attachment(
+    wish = Attachment(
         network=network,
         ip=values.ip or "",
         ip6=values.ip6 or "",
@@ -32,8 +32,7 @@ def connect(app: App, values: Values, words: list[str]) -> int:
         links=values.link or [],
         priority=values.gw_priority or 0,
     )
-    wishes.check_place(place)
-    app.engine.connect_network(network, container, **_arguments(place))
+    app.engine.connect_network(network, container, **_arguments(wishes.settled(wish)))
     return 0
 
 
@@ -53,16 +52,9 @@ def _mac(options: list[str]) -> str:
 
 
 def _arguments(place: Attachment) -> dict[str, Any]:
-    """What was asked for, in the forms in which it is stored."""
-    asked: dict[str, Any] = {
-        "ip": texts.address(place.ip) if place.ip else "",
-        "ip6": texts.address(place.ip6) if place.ip6 else "",
-        "mac": texts.mac(place.mac) if place.mac else "",
-        "aliases": place.aliases,
-        "links": place.links,
-        "priority": place.priority,
-    }
-    return {name: value for name, value in asked.items() if value}
+    """What was asked for."""
+    fields = ("ip", "ip6", "mac", "aliases", "links", "priority")
+    return {name: getattr(place, name) for name in fields if getattr(place, name)}
 
 
 COMMAND = FlagCommand(

@@ -194,10 +194,9 @@ def _ports(config: ContainerConfig, values: Values) -> None:
 def _networks(config: ContainerConfig, values: Values) -> None:
     places: list[Attachment] = values.network or [Attachment(network="bridge")]
     _short_flags(places[0], values)
+    places = [_settled(place) for place in places]
     seen = set()
     for place in places:
-        place.network = wishes.canonical(place.network.strip())
-        _check(place)
         if place.network in seen:
             quoted = gotext.quote(place.network)
             raise CliError(f"network {quoted} is specified multiple times")
@@ -234,21 +233,23 @@ def _short_flags(place: Attachment, values: Values) -> None:
         setattr(place, field, given)
 
 
-def _check(place: Attachment) -> None:
-    """What Docker's client finds itself; canonical forms of addresses."""
+def _settled(place: Attachment) -> Attachment:
+    """The stored form, after what Docker's client finds itself.
+
+    Raises:
+        CliError, InvalidArgument
+    """
+    place.network = wishes.canonical(place.network.strip())
     if not place.network:
         raise CliError("no name set for network")
     if place.aliases and not wishes.is_user_defined(place.network):
         raise CliError("network-scoped aliases are only supported for user-defined networks")
     try:
         if place.mac:
-            place.mac = texts.mac(place.mac)
+            texts.mac(place.mac)
     except ValueError as error:
         raise CliError(str(error)) from None
-    wishes.check_place(place)
-    for field, version in (("ip", 4), ("ip6", 6)):
-        if getattr(place, field):
-            setattr(place, field, texts.address(getattr(place, field), version))
+    return wishes.settled(place)
 
 
 def warn(config: ContainerConfig) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..network import wishes
 from . import networks
 from .spec import MASKED, READ_ONLY
 
@@ -99,7 +100,7 @@ def _host_config(record: ContainerRecord) -> dict[str, Any]:
             "Type": config.log_driver,
             "Config": {**_log_limits(config), **config.log_options},
         },
-        "NetworkMode": config.network,
+        "NetworkMode": wishes.mode(config),
         "PortBindings": networks.port_bindings(config),
         "RestartPolicy": {
             "Name": config.restart.name,

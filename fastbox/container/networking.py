@@ -89,7 +89,8 @@ class ContainerNetworks:
         Raises:
             NotFound, InvalidArgument
         """
-        network = self.networks.resolve(wishes.canonical(attachment.network))
+        attachment = wishes.settled(attachment)  # a program's, too
+        network = self.networks.resolve(attachment.network)
         if network.driver not in ("bridge", "macvlan"):
             raise InvalidArgument(
                 "conflicting options: cannot attach both user-defined and non-user-defined "

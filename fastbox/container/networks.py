@@ -1,6 +1,7 @@
 """What a container shows of its networks and ports: ``ps``, ``inspect``, filters.
 
-While it runs, what its run has (``Container.networking``); else what it was asked to have.
+What it is on tells its record; addresses and ports are those of its current run
+(``Container.networking``).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ _SHORT_ID = 12
 
 
 def places(record: ContainerRecord) -> list[Attachment]:
-    """The networks that a container is on; none where it shares another container's."""
-    if record.config.network.startswith(wishes.CONTAINER):
-        return []
-    return record.networks or wishes.attachments(record.config)
+    """The networks that a container is on. ``none`` and ``host`` count, as in Docker; it is on none
+    where it shares another container's, or was disconnected from all.
+    """
+    mode = record.config.network
+    if mode in ("none", "host"):
+        return [Attachment(network=mode)]
+    return [] if mode.startswith(wishes.CONTAINER) else record.networks
 
 
 def names(box: Container) -> list[str]:

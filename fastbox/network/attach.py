@@ -18,7 +18,7 @@ import msgspec
 
 from .. import atomic
 from ..errors import Conflict
-from . import binding, endpoint, ground, messages, names, options, release
+from . import binding, endpoint, ground, messages, names, options, ports, release
 from .types import Attachment, Endpoint, Network, Networking, Publish
 
 if TYPE_CHECKING:
@@ -180,13 +180,7 @@ class Host:
     def _reserve(
         self, wanted: Wanted, publisher: Joined | None, undo: contextlib.ExitStack
     ) -> list[binding.Reserved]:
-        asked = list(wanted.publish)
-        if wanted.publish_all:
-            published = {(item.container, item.protocol) for item in asked}
-            for text in wanted.exposed:
-                port, _, protocol = text.partition("/")
-                if (int(port), protocol or "tcp") not in published:
-                    asked.append(Publish(container=int(port), protocol=protocol or "tcp"))
+        asked = ports.to_publish(wanted.publish, wanted.exposed, everything=wanted.publish_all)
         if not asked or publisher is None:
             return []
         network, _, place = publisher

@@ -158,6 +158,26 @@ def exposed(image: Iterable[str], asked: Iterable[str], published: Iterable[Publ
     return sorted(found, key=sort_key)
 
 
+def to_publish(
+    asked: Iterable[Publish], exposed_ports: Iterable[str], *, everything: bool
+) -> list[Publish]:
+    """All that a container publishes: what ``-p`` asked for; with ``-P`` (everything) the exposed
+    ports that it left out, on any port of the host.
+
+    Args:
+        exposed_ports: ``ContainerRecord.exposed_ports``.
+    """
+    result = list(asked)
+    if everything:
+        given = {(port.container, port.protocol) for port in result}
+        result += [
+            Publish(container=number, protocol=protocol)
+            for number, protocol in map(sort_key, exposed_ports)
+            if (number, protocol) not in given
+        ]
+    return result
+
+
 def sort_key(port: str) -> tuple[int, str]:
     """Orders ports of a container by number, then protocol."""
     number, _, protocol = port.partition("/")

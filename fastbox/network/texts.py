@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import string
-
 MAX_NAME = 253
 MAX_LABEL = 63
-_HEX = frozenset(string.hexdigits)
-_FIRST = frozenset(string.ascii_letters + string.digits + "_")
+_DIGITS = "0123456789"
+_HEX = frozenset(_DIGITS + "abcdefABCDEF")
+_FIRST = frozenset(_DIGITS + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _NAME = _FIRST | {"-", "."}
 
 
@@ -76,14 +75,18 @@ def mac(text: str) -> str:
     return ":".join(digits[place : place + 2] for place in range(0, 12, 2))
 
 
+def is_plain(text: str) -> bool:
+    """Whether a container or a network could be called so: never a path, never a second line."""
+    return bool(text) and text[0] in _FIRST and _NAME.issuperset(text)
+
+
 def is_name(text: str) -> bool:
     """Whether a container can be found by it: letters, digits, ``_``, ``-`` and ``.``, as a name in
     DNS is long. Such a name is also a file's (``networks/ID/names``), so it never leads elsewhere.
     """
     return (
-        0 < len(text) <= MAX_NAME
-        and text[0] in _FIRST
-        and _NAME.issuperset(text)
+        is_plain(text)
+        and len(text) <= MAX_NAME
         and all(0 < len(label) <= MAX_LABEL for label in text.split("."))
     )
 
@@ -115,7 +118,6 @@ def link(text: str) -> tuple[str, str]:
         raise ValueError("empty string specified for links")
     name, colon, alias = text.partition(":")
     alias = alias if colon else name
-    plain = bool(name) and name[0] in _FIRST and _NAME.issuperset(name)
-    if not plain or not is_name(alias):
+    if not is_plain(name) or not is_name(alias):
         raise ValueError(f"bad format for links: {text}")
     return name, alias

@@ -44,6 +44,17 @@ def attachments(config: ContainerConfig) -> list[Attachment]:
     return config.networks
 
 
+def mode(config: ContainerConfig) -> str:
+    """Docker's ``NetworkMode``: ``container:NAME``, or the network that was named first.
+
+    Raises:
+        InvalidArgument: as ``attachments``.
+    """
+    wanted = [canonical(place.network) for place in attachments(config)]
+    name = canonical(config.network)
+    return name if not wanted or name in wanted else wanted[0]
+
+
 def canonical(name: str) -> str:
     """Docker's ``default`` is the default network."""
     return DEFAULT if name == "default" else name
@@ -114,6 +125,8 @@ def _check_together(names: list[str]) -> None:
             raise InvalidArgument(
                 _CONFLICT + "container:NAME is no network that others can be added to"
             )
+        if not texts.is_plain(name):
+            raise InvalidArgument(f"invalid network name: {name!r}")
     own = [name for name in names if name in BUILT_IN]
     if own and len(own) < len(names):
         raise InvalidArgument(
@@ -150,28 +163,42 @@ def _check_attachment(place: Attachment) -> None:
 
 
 def check_place(place: Attachment) -> None:
-    """The values of one attachment, whatever its network (``network connect`` uses it too).
+    """The values of one attachment, whatever its network.
 
     Raises:
         InvalidArgument
     """
-    try:
-        if place.ip:
-            texts.host_address(place.ip, 4)
-        if place.ip6:
-            texts.host_address(place.ip6, 6)
-        if place.mac:
-            texts.mac(place.mac)
-        for text in place.links:
-            texts.link(text)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
+    settled(place)
+
+
+def settled(place: Attachment) -> Attachment:
+    """An attachment with its values checked, and in the forms in which they are stored.
+
+    Aliases become names of files (``networks/ID/names``), so nothing else passes here.
+
+    Raises:
+        InvalidArgument
+    """
     for alias in place.aliases:
         if not texts.is_name(alias):
             raise InvalidArgument(
                 f"invalid network alias: {alias!r}",
                 hint="letters, digits, '_', '-' and '.', at most 63 between two dots",
             )
+    try:
+        for text in place.links:
+            texts.link(text)
+        return Attachment(
+            network=canonical(place.network),
+            ip=texts.host_address(place.ip, 4) if place.ip else "",
+            ip6=texts.host_address(place.ip6, 6) if place.ip6 else "",
+            mac=texts.mac(place.mac) if place.mac else "",
+            aliases=list(place.aliases),
+            links=list(place.links),
+            priority=place.priority,
+        )
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
 
 
 def _check_dns(config: ContainerConfig) -> None:

@@ -17,6 +17,7 @@ from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
 from fastbox.image.types import Image, PullResult, Removed, Volume
+from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
 
@@ -35,6 +36,8 @@ def box(name: str = "web", id: str = ID, **changes: Any) -> Container:
             setattr(config, field, changes.pop(key))
         elif kind == "state":
             setattr(state, field, changes.pop(key))
+    if config.network not in ("none", "host"):
+        changes.setdefault("networks", wishes.attachments(config))
     others = ("size_rw", "size_root", "networking")
     sizes = {key: changes.pop(key) for key in others if key in changes}
     values = {"created": "2026-01-02T03:04:05.000000006Z", "path": "redis-server", **changes}

@@ -393,6 +393,7 @@ def boxes(fake: FakeEngine) -> list[Container]:
         box("old", "d" * 64, status=Status.EXITED, exposed_ports=["53/udp"],
             config_publish=[Publish(container=53, protocol="udp")],
             networks=[Attachment(network="bridge"), Attachment(network="other")]),
+        box("left", "e" * 64, status=Status.EXITED, networks=[]),
     ]  # fmt: skip
     return fake.boxes
 
@@ -405,6 +406,7 @@ def test_ports_and_networks_of_ps(fastbox: Fastbox) -> None:
         "alone|none|",
         "guest||",
         "old|bridge,other|",
+        "left||",
     ]
 
 

@@ -184,6 +184,15 @@ def test_exposed_ports_are_those_of_the_image_of_the_user_and_the_published_ones
         ports.exposed([], ["x"], [])
 
 
+def test_all_exposed_ports_are_published_once() -> None:
+    asked = [Publish(container=80, host=8080)]
+    exposed = ["53/udp", "80/tcp", "80/udp"]
+    assert ports.to_publish(asked, exposed, everything=False) == asked
+    assert ports.to_publish(asked, exposed, everything=True) == [
+        *asked, Publish(container=53, protocol="udp"), Publish(container=80, protocol="udp"),
+    ]  # fmt: skip
+
+
 def everywhere(container: int, host: int, protocol: str = "tcp") -> list[BoundPort]:
     return [
         BoundPort(host_ip=address, host=host, container=container, protocol=protocol)

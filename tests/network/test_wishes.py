@@ -55,6 +55,9 @@ UNDEFINED = "This would result in undefined behavior"
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"network": ""}, "no name set for network"),
     ({"networks": place("")}, "no name set for network"),
+    ({"network": "../x"}, "invalid network name: '../x'"),
+    ({"network": "a\nb"}, r"invalid network name: 'a\nb'"),
+    ({"networks": place("a/b")}, "invalid network name: 'a/b'"),
     (
         {"network": "container:"},
         "invalid network mode: invalid container format container:<name|id>",
@@ -182,6 +185,32 @@ def test_attachments() -> None:
     two = [*place("a", ip="10.0.0.1"), *place("b")]
     assert wishes.attachments(config(networks=two)) == two
     assert wishes.attachments(config(network="b", networks=two)) == two
+
+
+def test_what_is_settled_is_in_the_form_in_which_it_is_stored() -> None:
+    asked = Attachment(
+        network="default", ip="::ffff:10.0.0.5", ip6="FD00::0:5", mac="02-42-AC-11-00-02",
+        aliases=["a"], links=["b:c"], priority=3,
+    )  # fmt: skip
+    assert wishes.settled(asked) == Attachment(
+        network="bridge", ip="10.0.0.5", ip6="fd00::5", mac="02:42:ac:11:00:02", aliases=["a"],
+        links=["b:c"], priority=3,
+    )  # fmt: skip
+    with pytest.raises(InvalidArgument):
+        wishes.settled(Attachment(network="net", aliases=["../../x"]))
+
+
+def test_mode() -> None:
+    two = [*place("a"), *place("b")]
+    for fields, wanted in (
+        ({}, "bridge"),
+        ({"network": "default"}, "bridge"),
+        ({"network": "container:x"}, "container:x"),
+        ({"networks": place("host")}, "host"),
+        ({"networks": two}, "a"),
+        ({"network": "b", "networks": two}, "b"),
+    ):
+        assert wishes.mode(config(**fields)) == wanted
 
 
 @pytest.mark.parametrize(
