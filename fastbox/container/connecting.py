@@ -97,15 +97,10 @@ class Connecting:
             after.publisher = network.id
         joined = self._joined(record, after, attachment)
         is_gateway = endpoint.gateway_of(joined) is place
-        publishes = bool(after.ports) and after.publisher == network.id
         try:
             with _Namespace(container) as namespace:
                 parts = endpoint.messages_of(
-                    network,
-                    place,
-                    is_gateway=is_gateway,
-                    publishes=publishes,
-                    namespace=namespace.fd,
+                    network, place, is_gateway=is_gateway, namespace=namespace.fd
                 )
                 namespace.send(parts, ipv6=bool(place.address6))
             names.add(host.networks, place)

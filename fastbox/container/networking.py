@@ -317,7 +317,7 @@ class ContainerNetworks:
         self._sweep_links()
 
     def _sweep_links(self) -> None:
-        import socket
+        import _socket as socket
 
         from ..network import attach, messages
 

@@ -3,7 +3,7 @@ rest of a start's address."""
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # the module over it costs milliseconds
 from typing import NamedTuple
 
 BITS = {4: 32, 6: 128}

@@ -7,10 +7,10 @@ run, or, where that was killed, by the next command (``release``).
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
 import os
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -134,12 +134,7 @@ class Host:
         made = [
             message
             for network, _, place in joined
-            for message in endpoint.messages_of(
-                network,
-                place,
-                is_gateway=place is gateway,
-                publishes=bool(reserved) and place is to,
-            )
+            for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
         ]
         return Connection(networking, made, [s for item in reserved for s in item.sockets])
 

@@ -8,11 +8,11 @@ of the one that started it, and ``/proc/sys/net`` is that of whoever opens it.
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
 import os
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar

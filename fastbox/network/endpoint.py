@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import os
-import socket
 from collections.abc import Callable
 
 import msgspec
@@ -99,13 +99,12 @@ def messages_of(
     endpoint: Endpoint,
     *,
     is_gateway: bool,
-    publishes: bool,
     namespace: int | None = None,
 ) -> list[Messages]:
     """What makes the endpoint's link, in order.
 
     Args:
-        is_gateway: the default route leads here. publishes: published ports do.
+        is_gateway: the default route leads here.
         namespace: descriptor of the container's, for a sender who is not its first process.
 
     Raises:
@@ -113,11 +112,9 @@ def messages_of(
     """
     about = f"joining network {network.name}"
     made = [Messages(_link(network, endpoint, namespace), about, host=True)]
-    isolated = not options.allows_icc(network)
-    if network.driver == "bridge" and (isolated or publishes):
-        # Hairpin: it may call its own published port, and with br_netfilter that is no routing.
-        flags = messages.port_flags(endpoint.host_interface, isolated=isolated, hairpin=publishes)
-        made.append(Messages(flags, f"{about}: its port's flags", host=True))
+    if network.driver == "bridge" and not options.allows_icc(network):
+        flag = messages.isolate(endpoint.host_interface)
+        made.append(Messages(flag, f"{about}: isolating its port", host=True))
     inside = []
     if endpoint.address:
         inside.append(messages.address(endpoint.address, endpoint.prefix, 4))

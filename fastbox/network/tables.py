@@ -71,7 +71,7 @@ def _text(attribute: int, value: str) -> bytes:
 
 def _ask(kind: int, flags: int, attributes: bytes) -> Iterator[dict[int, bytes]]:
     """Send a request; the attributes of each answer."""
-    import socket
+    import _socket as socket
 
     body = struct.pack("=BBH", _INET, 0, 0) + attributes
     header = struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 1, 0)

@@ -19,7 +19,7 @@ def address(text: str, version: int = 0) -> str:
     Raises:
         ValueError: it is none (or of the other version), or has a zone (``fe80::1%eth0``).
     """
-    import socket
+    import _socket as socket
 
     for family, number in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
         try:

@@ -30,12 +30,14 @@ MAY_IMPORT = {
     "listening": {"events"},
     "attaching": LOWER | {"container"},
     "files": LOWER | {"container"},
+    "network_verbs": LOWER | {"container", "network"},
     "resource_verbs": LOWER | {"container"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
-    | {"attaching", "files", "resource_verbs", "supervised", "listening"},
+    | {"attaching", "files", "resource_verbs", "supervised", "listening"}
+    | {"network", "network_verbs"},
     "supervisor": LOWER | {"engine", "events", "container", "image", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
