@@ -4,8 +4,11 @@ nothing is left behind by a test, and in CI nothing is skipped."""
 from __future__ import annotations
 
 import contextlib
+import glob
+import json
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -188,10 +191,16 @@ def runtime_of(root: str) -> str:
 
 
 def remove_containers(root: str, runtime_dir: str) -> None:
-    """Remove, as a user would, what the test made; what remains then is a leak."""
+    """Remove, as a user would, what the test made; what remains then is a leak. The bridges of a
+    store and its rules stay for its next container: they go here."""
     from fastbox import supervision
 
     supervision.stop(runtime_dir)  # and what follows does not bring it back
+    _remove_each(root, runtime_dir)
+    remove_networks(root)
+
+
+def _remove_each(root: str, runtime_dir: str) -> None:
     directory = os.path.join(root, "containers")
     if not os.path.isdir(directory) or not os.listdir(directory):
         return
@@ -202,6 +211,28 @@ def remove_containers(root: str, runtime_dir: str) -> None:
     for container in engine.containers(all=True):
         with contextlib.suppress(NotFound):  # --rm: its monitor was faster
             engine.remove(container.id, force=True, volumes=True)
+
+
+def remove_networks(root: str) -> None:
+    """Remove the bridges of a store, and its table of the packet filter."""
+    from fastbox.network import firewall
+
+    table = firewall.table_name(root)
+    if firewall.exists(table):
+        firewall.remove(table)
+        for device in bridges(root):
+            subprocess.run(["ip", "link", "del", device], check=True)
+
+
+def bridges(root: str) -> list[str]:
+    """The store's bridges that there are."""
+    found = []
+    for path in glob.glob(os.path.join(root, "networks", "*.json")):
+        with open(path) as file:
+            device = json.load(file).get("device", "")
+        if device and os.path.isdir(f"/sys/class/net/{device}/bridge"):
+            found.append(device)
+    return found
 
 
 # ---- faces -----------------------------------------------------------------------------------

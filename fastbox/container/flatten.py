@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .._core import launch as core
 from ..errors import InvalidArgument, Unsupported
 from ..network import messages as network_messages
-from ..network.attach import NAME_SERVER_PORT
-from ..network.endpoint import Messages
 from . import capabilities, rlimits, users
 from .plan import Filter, PlanBuilder
+
+if TYPE_CHECKING:
+    from ..network.endpoint import Messages
 
 NAMESPACES = {
     "mount": 0x00020000,
@@ -172,12 +173,12 @@ def _network(builder: PlanBuilder, network: Network) -> None:
             host=network.socket if part.host else None,
         )
     builder.messages(
-        network_messages.name_server_rules(NAME_SERVER_PORT),
+        network_messages.name_server_rules(network_messages.NAME_SERVER_PORT),
         protocol=network_messages.NETLINK_NETFILTER,
         answers=1,
         about="its name server",
     )
-    builder.op(core.OP_NAMES, x=NAME_SERVER_PORT)
+    builder.op(core.OP_NAMES, x=network_messages.NAME_SERVER_PORT)
 
 
 def view_plan(spec: dict[str, Any], overlay: Overlay) -> Plan:

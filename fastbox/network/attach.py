@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .store import NetworkStore
 
 STATE = "network.json"
-# In the container's own namespace, where nothing else is yet.
-NAME_SERVER_PORT = 41253
 
 
 class Wanted(msgspec.Struct, kw_only=True):

@@ -28,6 +28,8 @@ _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _NEWCHAIN, _NEWRULE, _NEWSETELEM, _DELSETELEM = 0, 3, 6, 12, 14
 _INET, _IPV4 = 1, 2
+# Of the name server's sockets in a container's own namespace, where nothing else is yet.
+NAME_SERVER_PORT = 41253
 ELEMENTS_EACH = 32  # of a batch: what the monitor sends at once has 8 KiB at most
 
 
