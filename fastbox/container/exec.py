@@ -19,6 +19,7 @@ from ..errors import Conflict, Detached, FastboxError, InvalidArgument, NotRunni
 from ..events.journal import command_line
 from . import capabilities, launch, process
 from .flatten import NAMESPACES, Plan, finish
+from .networking import joined_container
 from .plan import Filter, PlanBuilder
 from .record import Container, Status
 
@@ -280,7 +281,9 @@ def make_plan(
         caps = capabilities.resolve(privileged=True)
         process_spec["capabilities"] = {"bounding": caps, "effective": caps, "permitted": caps}
         seccomp = None
-    kinds = [entry["type"] for entry in spec["linux"]["namespaces"]]
+    kinds = {entry["type"] for entry in spec["linux"]["namespaces"]}
+    if joined_container(record.config.network) is not None:
+        kinds.add("network")  # not its own, but not ours either
     builder = PlanBuilder()
     if spec["process"].get("oomScoreAdj") is not None:
         builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
