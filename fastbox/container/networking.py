@@ -197,7 +197,7 @@ class ContainerNetworks:
         """What its current run has; empty when it does not run."""
         from ..network import attach
 
-        if not container.state.status.is_up or not container.record.networks:
+        if not container.state.status.is_up:
             return Networking()
         networking = attach.load(self.store.runtime_directory(container.id))
         return networking if networking.run == container.state.run else Networking()
