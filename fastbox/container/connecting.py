@@ -233,9 +233,9 @@ class _Namespace:
 
         def inside() -> None:
             nonlocal about
-            if not ipv6:
-                with contextlib.suppress(OSError), open(_DISABLE_IPV6, "w") as file:
-                    file.write("1")
+            # What the container was started with may be the opposite.
+            with contextlib.suppress(OSError), open(_DISABLE_IPV6, "w") as file:
+                file.write("0" if ipv6 else "1")
             with messages.open_socket(messages.NETLINK_ROUTE) as own:
                 for part in parts:
                     about = part.about
