@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..errors import Conflict, Unsupported
+from ..errors import Conflict, InvalidArgument, Unsupported
 from . import device, leases, messages, options
 from .types import Attachment, Endpoint, Network, Subnet
 
@@ -62,6 +62,12 @@ def lease(
         interface=interface,
         aliases=attachment.aliases,
     )
+    for asked, is_ours in ((attachment.ip, _is_ipv4), (attachment.ip6, _is_ipv6)):
+        if asked and not any(map(is_ours, network.subnets)):
+            raise InvalidArgument(
+                f"no configured subnet contains IP address {asked}",
+                hint=f"network {network.name} has {', '.join(s.subnet for s in network.subnets)}",
+            )
     for subnet in network.subnets:
         family = 6 if ":" in subnet.subnet else 4
         asked = attachment.ip6 if family == 6 else attachment.ip
@@ -72,6 +78,14 @@ def lease(
     if network.driver == "bridge":
         endpoint.host_interface = f"{prefix}{os.urandom(4).hex()}"[:_NAME_SIZE]
     return endpoint
+
+
+def _is_ipv6(subnet: Subnet) -> bool:
+    return ":" in subnet.subnet
+
+
+def _is_ipv4(subnet: Subnet) -> bool:
+    return ":" not in subnet.subnet
 
 
 def lease_lines(endpoint: Endpoint) -> list[str]:
