@@ -77,6 +77,7 @@ class NetworkVerbs:
             ipv6=ipv6,
             labels=labels,
             driver_options=options,
+            made=_check_ground,
         )
 
     def remove_network(self, name_or_id: str) -> Network:
@@ -173,3 +174,11 @@ class NetworkVerbs:
     def networking(self, container: Container) -> Networking:
         """What the current run of a container has of networks; empty when it does not run."""
         return self._container_networks.of(container)
+
+
+def _check_ground(network: Network) -> None:
+    """Raise InvalidArgument for the parent of a macvlan that the host does not have."""
+    if network.driver == "macvlan":
+        from .network import device
+
+        device.check_parent(network)

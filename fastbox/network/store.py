@@ -247,6 +247,7 @@ class NetworkStore:
     def _add(self, network: Network, subnets: Sequence[Subnet]) -> None:
         """Choose what is open and store the network, if there is none of its name."""
         from . import pools
+        from .device import bridge_index
 
         self._make_directory()
         device = options.device_of(
@@ -261,6 +262,10 @@ class NetworkStore:
                     if other.name == network.name:
                         raise _exists(other.name)
                     raise Conflict(f"bridge {device} is network {other.name}'s")
+            if options.BRIDGE_NAME in network.options and bridge_index(device) is not None:
+                raise Conflict(
+                    f"interface {device} is there and not fastbox's", hint="choose another name"
+                )
             network.subnets = pools.plan(
                 network.id,
                 subnets,
