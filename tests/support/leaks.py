@@ -30,7 +30,12 @@ def cgroup_parent(root: str) -> str:
 
 def link_prefix(root: str) -> str:
     """What the host's ends of the links of that store's containers are called."""
-    return f"fb{hashlib.sha256(root.encode()).hexdigest()[:6]}"
+    return f"fb{store_hash(root)[:6]}"
+
+
+def store_hash(root: str) -> str:
+    """What tells a store's bridges and packet filter from those of others."""
+    return hashlib.sha256(root.encode()).hexdigest()[:8]
 
 
 # What a process keeps once it has it: one device program for each rule set, one sealed helper.
@@ -106,11 +111,22 @@ class LeakCheck:
         for root in self.roots:
             for line in network_state(f"{root}.run"):
                 yield f"network's {line}"
-            prefix = link_prefix(root)
-            for names in self.places:
-                for name in names():
-                    if name.startswith(prefix):
-                        yield f"network interface {name} of a world's host"
+            yield from self._devices(root)
+
+    def _devices(self, root: str) -> Iterator[str]:
+        """Links, bridges and packet filter of a store; the latter two only in the network namespace
+        of this process: in a test's own, they may stay for its next test."""
+        number = store_hash(root)
+        for name in os.listdir("/sys/class/net"):
+            if name.startswith(link_prefix(root)) or name.endswith(number):
+                yield f"network interface {name}"
+        for table in nft_tables():
+            if table == f"fastbox_{number}":
+                yield f"nft table {table}"
+        for names in self.places:
+            for name in names():
+                if name.startswith(link_prefix(root)):
+                    yield f"network interface {name} of a world's host"
 
     def _mounts(self) -> list[tuple[str, str, str, str]]:
         return [m for m in mounts() if self._is_ours(m[3])]
@@ -180,15 +196,12 @@ class LeakCheck:
         for child in children(os.getpid()):
             yield f"child {child}: {open_text(f'/proc/{child}/comm')}"
         for name in os.listdir("/sys/class/net"):
-            if name.startswith("fb"):
+            if name.startswith("fb-"):  # the bridges of users' networks
                 yield f"network interface {name}"
         if os.path.isdir("/run/netns"):
             for name in os.listdir("/run/netns"):
                 if name.startswith(("fb", "fastbox")):
                     yield f"network namespace {name}"
-        for table in nft_tables():
-            if table.startswith("fastbox"):
-                yield f"nft table {table}"
 
 
 def open_text(path: str) -> str:

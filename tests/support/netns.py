@@ -54,14 +54,12 @@ class World:
 
     def close(self) -> None:
         """End everything: servers, then the namespaces, which take their devices along."""
-        for server in self._servers:
-            server.close()
+        self.stop_serving()
         for holder in self._holders.values():
             assert holder.stdin is not None and holder.stdout is not None
             holder.stdin.close()
             holder.stdout.close()
             holder.wait()
-        self._servers.clear()
         self._holders.clear()
 
     # ---- namespaces --------------------------------------------------------------------------
@@ -133,7 +131,9 @@ class World:
             AssertionError: it failed; says why.
         """
         pid = self.pid(name)
-        enter = ["nsenter", f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt"]
+        enter = ["nsenter", f"--net=/proc/{pid}/ns/net"]
+        if name not in self._adopted:
+            enter.append(f"--mount=/proc/{pid}/ns/mnt")
         done = subprocess.run([*enter, *argv], input=input, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr.strip()}"
         return done.stdout
@@ -191,6 +191,12 @@ class World:
         server = Server(self.inside(name, lambda: _listening(address, port, protocol)))
         self._servers.append(server)
         return server
+
+    def stop_serving(self) -> None:
+        """End all servers: their sockets keep a container's namespace."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def ask(
         self,

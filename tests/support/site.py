@@ -104,6 +104,7 @@ class Site:
 
     def empty(self) -> None:
         """Remove what a test made, as a user would."""
+        self.world.stop_serving()
         for name in self._adopted:
             self.world.forget(name)
         self._adopted.clear()
