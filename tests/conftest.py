@@ -273,13 +273,16 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def module_site(world: World, session_base: str, templates: Templates) -> Iterator[Site]:
-    """A store on the host of the module's world, with busybox; see ``site``."""
+def module_site(
+    world: World, session_base: str, templates: Templates, request: pytest.FixtureRequest
+) -> Iterator[Site]:
+    """A store on the host of the module's world, with busybox, or the module's ``IMAGES``; see
+    ``site``."""
     base = tempfile.mkdtemp(prefix="", dir=session_base)
     root, home = os.path.join(base, "root"), os.path.join(base, "home")
     for path in (root, runtime_of(root), home):
         os.mkdir(path, 0o700)
-    templates.copy(["busybox"], root)
+    templates.copy(getattr(request.module, "IMAGES", ["busybox"]), root)
     before = world.inside("host", lambda: (interfaces(), nft_tables()))
     made = Site(world, root, runtime_of(root), home)
     yield made

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fastbox import supervision
 from fastbox.network import attach, firewall
 
 from .boxes import compile_static
@@ -108,6 +109,7 @@ class Site:
         for name in self._adopted:
             self.world.forget(name)
         self._adopted.clear()
+        supervision.stop(self.runtime_dir)
         containers = self.cli.ok("ps", "-aq").split()
         if containers:
             self.cli.ok("rm", "-fv", *containers)
