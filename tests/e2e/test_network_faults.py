@@ -1,0 +1,229 @@
+"""Networks when something is killed, used up or missing: addresses, ports, rules and links are
+given back by the next command, and never had by two."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import remove_networks
+from tests.support.leaks import children
+from tests.support.netns import HOST4, OUTSIDE4
+from tests.support.site import Site
+from tests.support.wait import wait_for
+
+FIXED = ("--network", "one", "--ip", "10.7.0.50", "-p", "8080:80", "-p", "7000:70/sctp")
+ROUNDS = 14
+
+
+@pytest.fixture
+def one(site: Site) -> Site:
+    site.cli.ok("network", "create", "--subnet", "10.7.0.0/24", "one")
+    site.cli.ok("network", "create", "--subnet", "10.8.0.0/24", "two")
+    return site
+
+
+def kill(pid: int) -> None:
+    """kill -9, until it is gone."""
+    fd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        assert select.select([fd], [], [], 30)[0]
+    finally:
+        os.close(fd)
+
+
+def killed_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill it, unless it ended before; whether it was killed."""
+    try:
+        process.communicate(timeout=seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+
+
+def delays(site: Site, *words: str) -> Iterator[float]:
+    """Moments from the beginning of a command to its end, as long as that takes here."""
+    import time
+
+    start = time.monotonic()
+    site.cli(*words)
+    whole = time.monotonic() - start
+    for number in range(ROUNDS):
+        yield whole * (number + 1) / ROUNDS
+
+
+def check_nothing_left(site: Site) -> None:
+    """After the next command; a namespace takes its links along in its own time."""
+    site.cli.ok("ps")
+    wait_for(lambda: not site.left(), f"nothing to be left: {site.left()}")
+
+
+# ---- killed --------------------------------------------------------------------------------------
+
+
+def test_start_killed(one: Site) -> None:
+    """At any moment: the same name, address and ports can be had at once."""
+    site = one
+    words = ("run", "-d", "--name", "web", *FIXED, "busybox", "sleep", "1000")
+    killed = 0
+    for delay in [*delays(site, *words)]:
+        site.cli.ok("rm", "-f", "web")
+        killed += killed_after(site.cli.popen(*words), delay)
+    assert killed
+    site.cli.ok("rm", "-f", "web")
+    check_nothing_left(site)
+    site.serve("web", *FIXED)
+    assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4
+    assert len(site.elements()) == 2 and len(site.links()) == 1
+
+
+def test_another_start_killed(one: Site) -> None:
+    """What a killed start has taken is in nobody's way: other containers get it."""
+    site = one
+    for number, delay in enumerate(delays(site, "run", "--rm", *FIXED, "busybox", "true")):
+        words = ("create", "--name", f"box{number}", *FIXED, "busybox", "sleep", "1000")
+        site.cli.ok(*words)
+        killed_after(site.cli.popen("start", f"box{number}"), delay / 2)
+        if site.inspect(f"box{number}", "{{.State.Running}}") == "true":
+            site.cli.ok("kill", f"box{number}")
+        out = site.cli.ok("run", "--rm", *FIXED, "busybox", "ip", "-o", "-4", "addr")
+        assert "10.7.0.50" in out
+    check_nothing_left(site)
+
+
+def test_monitor_killed(one: Site) -> None:
+    site = one
+    made = [site.run(f"box{number}", "--network", "one", "-p", f"{8080 + number}:80")
+            for number in range(3)]  # fmt: skip
+    for number in range(3):
+        kill(site.monitor(f"box{number}"))
+    check_nothing_left(site)
+    assert site.cli.ok("network", "rm", "one") == "one"  # nobody is on it
+    assert len(made) == 3 and site.cli.ok("ps", "-q") == ""
+
+
+def test_monitor_and_start_killed(one: Site) -> None:
+    """The same container, again and again."""
+    site = one
+    site.serve("web", *FIXED)
+    for _ in range(3):
+        kill(site.monitor("web"))
+        site.cli.ok("start", "web")
+        site.wait_listening("web", [80])
+        assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4
+        assert len(site.elements()) == 2
+    wait_for(lambda: len(site.links()) == 1)
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+def test_connecting_killed(one: Site, verb: str) -> None:
+    """At any moment: the next attempt does it, and then it is so."""
+    site = one
+    site.serve("web", "--network", "one", "-p", "8080:80")
+    site.run("client", "--network", "two")
+    other = {"connect": "disconnect", "disconnect": "connect"}[verb]
+    words = {"connect": ("network", "connect", "two", "web"),
+             "disconnect": ("network", "disconnect", "two", "web")}  # fmt: skip
+    site.cli(*words["connect"])
+    if verb == "connect":
+        site.cli.ok(*words["disconnect"])
+    for delay in [*delays(site, *words[verb])]:
+        site.cli(*words[verb])  # the state from which it starts again
+        site.cli.ok(*words[other])
+        killed_after(site.cli.popen(*words[verb]), delay)
+        site.cli(*words[verb])  # or it is done already
+        there = "two" in site.inspect("web", "{{json .NetworkSettings.Networks}}")
+        assert there == (verb == "connect")
+        links = site.out("web", "ip -o link").splitlines()
+        assert len(links) == (3 if verb == "connect" else 2), links
+        if verb == "connect":
+            assert site.lookup("client", "web") == [site.address("web", "two")]
+            assert site.world.ask("client", site.address("web", "two"), 80)
+        else:
+            assert site.lookup("client", "web") == []
+        assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4
+    site.cli.ok("rm", "-f", "web", "client")
+    check_nothing_left(site)
+
+
+def test_helper_killed(one: Site) -> None:
+    """Who relays ports and answers names: another one does, at the next call."""
+    site = one
+    site.serve("web", "--network", "one", "-p", "8080:80")
+    monitor = site.monitor("web")
+    for _ in range(2):
+        assert site.world.ask("host", "::1", 8080, timeout=30) == "10.7.0.1"
+        (helper,) = (pid for pid in children(monitor) if pid != site.pid("web"))
+        kill(helper)
+    assert site.lookup("web", "web") == ["10.7.0.2"]
+
+
+# ---- used up, or missing -------------------------------------------------------------------------
+
+
+def test_no_address_left(site: Site) -> None:
+    made = site.cli.ok("network", "create", "--subnet", "10.9.0.0/30", "tiny")
+    site.run("only", "--network", "tiny")
+    for _ in range(2):
+        error = site.cli.fails(125, "run", "--rm", "--network", "tiny", "busybox", "true")
+        assert (
+            f"no available IPv4 addresses on this network's address pools: tiny ({made})"
+            in (error.splitlines()[0])
+        )
+    site.run("other")
+    assert "no available IPv4 addresses" in site.cli.fails(1, "network", "connect", "tiny", "other")
+    site.cli.ok("rm", "-f", "only")
+    site.cli.ok("network", "connect", "tiny", "other")
+    assert site.address("other", "tiny") == "10.9.0.2"
+    site.cli.ok("network", "disconnect", "tiny", "other")
+    # Of one whose monitor was killed, it is had too.
+    site.run("again", "--network", "tiny")
+    kill(site.monitor("again"))
+    assert site.cli.ok("run", "--rm", "--network", "tiny", "busybox", "echo", "hi") == "hi"
+
+
+def without(site: Site, *wrapper: str) -> subprocess.CompletedProcess[str]:
+    """A run on the default network by a fastbox that lacks something."""
+    enter, own = site.cli.argv[:3], site.cli.argv[3:]
+    words = [*enter, *wrapper, *own, "run", "--rm", "-p", "8080:80", "busybox", "true"]
+    return subprocess.run(words, capture_output=True, text=True, env=site.cli.env)
+
+
+def check_lacking(site: Site, done: subprocess.CompletedProcess[str], why: str) -> None:
+    assert done.returncode == 125, done
+    assert why in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
+    assert site.left() == [] and site.cli.ok("ps", "-aq") == ""
+
+
+def test_nft_is_missing(site: Site) -> None:
+    site.world.inside("host", lambda: remove_networks(site.root))
+    before = site.interfaces()
+    places = "/usr/sbin/nft /sbin/nft /usr/bin/nft /usr/local/sbin/nft"
+    script = f'for p in {places}; do [ ! -e $p ] || mount --bind /dev/null $p; done; exec "$@"'
+    done = without(site, "unshare", "--mount", "sh", "-c", script, "sh")
+    check_lacking(site, done, "the program nft is missing")
+    assert "hint: install nftables" in done.stderr
+    assert site.interfaces() == before
+    out = site.cli.ok("run", "--rm", "--network", "none", "busybox", "echo", "hi")
+    assert out == "hi"
+
+
+def test_no_privilege(site: Site) -> None:
+    site.world.inside("host", lambda: remove_networks(site.root))
+    before = site.interfaces()
+    done = without(site, "setpriv", "--bounding-set=-net_admin")
+    check_lacking(site, done, "operation not permitted")
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert site.interfaces() == before
+    # Nor when everything is there already.
+    site.cli.ok("run", "--rm", "busybox", "true")
+    done = without(site, "setpriv", "--bounding-set=-net_admin")
+    check_lacking(site, done, "operation not permitted")
