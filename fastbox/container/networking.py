@@ -260,6 +260,24 @@ class ContainerNetworks:
 
         ground.take_down(self.host.table, network)
 
+    def guard(self) -> bool:
+        """Load the packet filter's rules again if somebody flushed them; whether that was so.
+
+        Raises:
+            FastboxError
+        """
+        from ..network import ground
+
+        return ground.guard(self.networks, self.host.table, self._running)
+
+    def obstacles(self) -> list[str]:
+        """What of the host keeps containers' packets from being forwarded, a line each."""
+        from ..network import device, obstacles
+
+        devices = [network.device for network in self.networks.list() if network.driver == "bridge"]
+        there = [name for name in devices if device.bridge_index(name) is not None]
+        return obstacles.find(there, self.host.table)
+
     # cleaning -----------------------------------------------------------------------------------
     def _is_stale(self, holder: str) -> bool:
         """Whether a lease's holder is gone; what else it had is given back then."""
