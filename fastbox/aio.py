@@ -152,6 +152,7 @@ class AsyncEngine:
     network_containers = _coroutine(Engine.network_containers)
     inspect_network = _coroutine(Engine.inspect_network)
     networking = _coroutine(Engine.networking)
+    network_obstacles = _coroutine(Engine.network_obstacles)
     start_supervisor = _coroutine(Engine.start_supervisor)
     stop_supervisor = _coroutine(Engine.stop_supervisor)
     supervisor_status = _coroutine(Engine.supervisor_status)

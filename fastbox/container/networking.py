@@ -241,11 +241,12 @@ class ContainerNetworks:
         return [container.id for container, _ in self.on_network(network.id)]
 
     def _holders(self, network: Network) -> list[str]:
-        """Names of those that have an address of it: also one that is just being started."""
+        """Those that have an address of it, in Docker's words: also one that is being started."""
         from ..network import leases
 
         found = leases.holders(self.store.runtime, network.id).values()
-        return sorted({holder.partition("/")[2] for holder in found})
+        pairs = {holder.partition("/")[::2] for holder in found}
+        return [f'name:"{name}" id:"{container_id[:12]}"' for container_id, name in sorted(pairs)]
 
     def remove(self, name_or_id: str) -> Network:
         """Remove a network; see ``NetworkStore.remove``."""

@@ -313,7 +313,9 @@ def test_start_with_a_full_runtime_directory(
     engine: Engine, busybox_image: str, runtime_dir: str, small: Callable[[str, int], str]
 ) -> None:
     running = start(engine, busybox_image)
-    made = engine.create(ContainerConfig(image=busybox_image, command=["sleep", "1000"]))
+    made = engine.create(
+        ContainerConfig(image=busybox_image, command=["sleep", "1000"], network="none")
+    )
     small(f"{runtime_dir}/{made.id}", 4096 * 4)
     filler = fill(f"{runtime_dir}/{made.id}")
     with pytest.raises(FastboxError, match="no space left on device") as caught:

@@ -13,7 +13,9 @@ from tests.support.wait import wait_for
 
 
 def rules(table: str) -> str:
-    listing = subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, text=True)
+    listing = subprocess.run(
+        ["nft", "list", "table", "inet", table], capture_output=True, text=True
+    )
     return listing.stdout
 
 
