@@ -296,16 +296,14 @@ class Upstream:
         return f"server {self.udp.getsockname()[0]}#{self.port}\n"
 
     def _serve_udp(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # it is shut down
+            while True:
                 packet, client = self.udp.recvfrom(65536)
-            except OSError:
-                return
-            if not packet:
-                return
-            self.seen.append(("udp", client[1], packet))
-            for answer in self.react(packet):
-                self.udp.sendto(answer, client)
+                if not packet:
+                    return
+                self.seen.append(("udp", client[1], packet))
+                for answer in self.react(packet):
+                    self.udp.sendto(answer, client)
 
     def _serve_tcp(self) -> None:
         while True:

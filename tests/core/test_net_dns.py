@@ -436,7 +436,8 @@ def test_many_queries_at_a_time(networks: Networks, udp: socket.socket, helper: 
             s.connect(udp.getsockname())
             for i in range(1500):
                 s.send(query(f"x{i}.example.org", id=i))
-            assert ask(udp, query("web")).values == ["172.18.0.2"]
+                if i % 100 == 99:  # what does not fit into the socket is lost
+                    assert ask(udp, query("web")).values == ["172.18.0.2"]
         server.react = fine
         assert ask(udp, query("late.example.org")).values == ["192.0.2.7"]
         assert len(os.listdir(f"/proc/{helper.pid}/fd")) < 600
