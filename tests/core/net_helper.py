@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import fastbox._core
 from fastbox._core import launch
 from tests.support.wait import wait_for
 
+T = TypeVar("T")
 BINARY = os.path.join(os.path.dirname(fastbox._core.__file__), "fastbox-monitor")
 BOX = "c0ffee"
 TIMEOUT = 20.0  # seconds until a test gives up
@@ -147,6 +151,26 @@ def bound_twice(address: str) -> tuple[socket.socket, socket.socket]:
             udp.close()
             if e.errno != errno.EADDRINUSE:
                 raise
+
+
+def in_namespace(make: Callable[[], T]) -> T:
+    """What ``make`` returns in a new network namespace, whose loopback is up. Sockets made there
+    keep it."""
+    made: list[T] = []
+
+    def work() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(0x40000000) < 0:  # CLONE_NEWNET, of this thread alone
+            raise OSError(ctypes.get_errno(), "unshare")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            # SIOCSIFFLAGS: IFF_UP
+            fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))
+        made.append(make())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 # ---- DNS packets ------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from tests.core.net_helper import (
     Upstream,
     ask,
     bound,
+    in_namespace,
     query,
     receive_message,
     reply,
@@ -339,6 +340,30 @@ def test_forwarding(networks: Networks, udp: socket.socket, helper: Helper) -> N
             assert transport == "udp" and packet[2:] == sent[2:]
         assert len({packet[:2] for _, _, packet in server.seen}) > 15
         assert len({port for _, port, _ in server.seen}) > 15
+
+
+def test_in_the_container_s_namespace(networks: Networks) -> None:
+    """The sockets are in another network than the helper, whose servers are the host's."""
+
+    def make() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+        client, connection = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        udp = bound(socket.SOCK_DGRAM, "127.0.0.11", port=53)
+        return udp, bound(socket.SOCK_STREAM, "127.0.0.11", port=53), client, connection
+
+    networks.name("n1", "web", "172.18.0.2")
+    with contextlib.ExitStack() as stack:
+        udp, tcp, client, connection = map(stack.enter_context, in_namespace(make))
+        (server,) = stack.enter_context(upstreams(networks, fine))
+        stack.enter_context(running(networks, udp=udp, tcp=tcp))
+        for s in (client, connection):
+            s.settimeout(30)
+            s.connect(("127.0.0.11", 53))
+        for name, address in (("web", "172.18.0.2"), ("example.org", "192.0.2.7")):
+            client.send(query(name))
+            assert Answer(client.recv(512)).values == [address]
+            send_message(connection, query(name))
+            assert Answer(receive_message(connection)).values == [address]
+        assert [transport for transport, _, _ in server.seen] == ["udp", "tcp"]
 
 
 def test_own_names_are_not_forwarded(
