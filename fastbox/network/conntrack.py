@@ -1,6 +1,6 @@
 """Connections that the kernel remembers.
 
-A datagram's way is decided by the first one of its flow. A client that goes on sending from one port
+A datagram's way is decided by the first one of its flow. A client that goes on sending from a port
 while a container is not there, or moves to another address, would be sent the old way for ever
 (moby#8795): when a port is published, the flows to it are forgotten.
 

@@ -139,10 +139,13 @@ def test_status_of_a_signal(
 ) -> None:
     box = start(engine, busybox_image, init=init)
     if init:
-        titles, rows = engine.top(box.id)
-        at = titles.index("PID")
-        (command,) = [int(row[at]) for row in rows if row[-1] == "sleep 1000"]
-        os.kill(command, number)
+
+        def command() -> list[str]:
+            titles, rows = engine.top(box.id)
+            return [row[titles.index("PID")] for row in rows if row[-1] == "sleep 1000"]
+
+        (pid,) = wait_for(command, "the command")
+        os.kill(int(pid), number)
         assert engine.wait(box.id) == 128 + number
     else:  # PID 1 has no default actions: all but SIGKILL is ignored
         os.kill(box.state.pid, number)
