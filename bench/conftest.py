@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import worlds
 from bench.peers import Crun, Docker, Floor, absent
 from bench.targets import outcomes, table
 from tests.support.command import Command, fastbox_program
@@ -70,6 +71,8 @@ class House:
         self.directory = directory
         self.root = os.path.join(directory, "root")
         self.runtime_dir = os.path.join(directory, "run")
+        os.mkdir(self.runtime_dir, 0o700)
+        worlds.mount("tmpfs", self.runtime_dir, "tmpfs", 0, "mode=0700")  # as /run is
         self.missing = missing
         self.engine: Engine = Engine(self.root, self.runtime_dir)
         argv = [fastbox_program(), "--root", self.root, "--runtime-dir", self.runtime_dir]
@@ -125,6 +128,7 @@ class House:
         for peer in [*self.floors, self.crun, self.docker]:
             if peer is not None:
                 peer.close()
+        worlds.unmount(self.runtime_dir)
 
 
 @pytest.fixture(scope="session")
