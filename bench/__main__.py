@@ -1,5 +1,5 @@
-"""``python -m bench [--quick] [pytest arguments]``: the suite in mount and network namespaces of its
-own, with a dockerd of its own where none answers.
+"""``python -m bench [--quick] [pytest arguments]``: the suite in mount and network namespaces of
+its own, with a dockerd of its own where none answers.
 
 crun wants the hugetlb controller mounted on a host with cgroup v1; it is mounted here and only for
 here, so that the host stays as it is.

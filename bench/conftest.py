@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import worlds
+from bench import peers, worlds
 from bench.peers import Crun, Docker, Floor, absent
 from bench.targets import outcomes, table
+from bench.traffic import Net
+from tests.conftest import remove_networks
 from tests.support.command import Command, fastbox_program
 from tests.support.images import archive, changes
 from tests.support.leaks import LeakCheck
@@ -59,6 +61,11 @@ def missing(request: pytest.FixtureRequest) -> dict[str, str]:
 def values(request: pytest.FixtureRequest) -> dict[str, float]:
     """Results that are no times: case name -> number, see bench/targets.py."""
     return request.config.stash[VALUES]
+
+
+@pytest.fixture(scope="session")
+def net() -> Net:
+    return Net(peers.docker_network)
 
 
 class House:
@@ -128,6 +135,7 @@ class House:
         for peer in [*self.floors, self.crun, self.docker]:
             if peer is not None:
                 peer.close()
+        remove_networks(self.root)
         worlds.unmount(self.runtime_dir)
 
 

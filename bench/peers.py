@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from bench.worlds import docker_answers
@@ -173,6 +174,16 @@ class Docker:
         argv = ["docker", "run", "--rm", *options, self.IMAGE, *self.args]
         subprocess.run(argv, check=True, capture_output=True)
         return time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def network(self, name: str) -> Iterator[None]:
+        """A bridge of that name."""
+        command = ["docker", "network"]
+        subprocess.run([*command, "create", name], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*command, "rm", name], check=True, capture_output=True)
 
     def close(self) -> None:
         subprocess.run(["docker", "rmi", "-f", self.IMAGE], check=True, capture_output=True)

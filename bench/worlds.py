@@ -92,7 +92,11 @@ class Daemon:
 
         with open(f"{self.directory}/log", "wb") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=enter
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=enter,  # noqa: PLW1509  # there is one thread yet
             )
         self.network = f"/proc/{self.process.pid}/ns/net"
         os.environ["DOCKER_HOST"] = address
