@@ -162,6 +162,8 @@ static void release(void) {
   if (networks >= 0 && fstat(fd, &status) == 0 && status.st_size > 0) {
     size_t left = (size_t)status.st_size;
     const char *line = mmap(NULL, left, PROT_READ, MAP_PRIVATE, fd, 0);
+    /* Stays open: its close waits for an RCU grace period (10 ms) when something was deleted, and
+     * whoever waits for the container's end would wait along. */
     int netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     while (line != MAP_FAILED && left > 0) {
@@ -172,7 +174,6 @@ static void release(void) {
       left -= length + 1;
       line = end + 1;
     }
-    if (netfilter >= 0) close(netfilter);
     if (route >= 0) close(route);
   }
   close(fd);
