@@ -162,9 +162,12 @@ static void release(void) {
   if (networks >= 0 && fstat(fd, &status) == 0 && status.st_size > 0) {
     size_t left = (size_t)status.st_size;
     const char *line = mmap(NULL, left, PROT_READ, MAP_PRIVATE, fd, 0);
-    /* Stays open: its close waits for an RCU grace period (10 ms) when something was deleted, and
-     * whoever waits for the container's end would wait along. */
-    int netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    /* Not closed: that waits for an RCU grace period (10 ms) when anybody has just deleted something,
+     * and whoever waits for the container's end would wait along. For the same reason it is the
+     * socket that the start has used, which need not close it either. */
+    int netfilter = FB_FD_NETFILTER;
+    if (fcntl(netfilter, F_GETFD) < 0)
+      netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     while (line != MAP_FAILED && left > 0) {
       const char *end = memchr(line, '\n', left);
