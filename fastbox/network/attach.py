@@ -54,11 +54,24 @@ class Connection(msgspec.Struct):
 
     Attributes:
         sockets: of published ports, for the monitor.
+        netfilter: an nfnetlink socket, likewise: the close of its last descriptor waits for an RCU
+            grace period (10 ms) while anybody's elements are being deleted.
     """
 
     networking: Networking
     messages: list[endpoint.Messages]
     sockets: list[socket.socket]
+    netfilter: socket.socket | None = None
+
+    @property
+    def kept(self) -> list[socket.socket]:
+        """Descriptors to close once the monitor has its own."""
+        return [*self.sockets, *([self.netfilter] if self.netfilter is not None else [])]
+
+    @property
+    def netfilter_fd(self) -> int:
+        """-1: none."""
+        return -1 if self.netfilter is None else self.netfilter.fileno()
 
 
 def link_prefix(root: str) -> str:
@@ -112,7 +125,9 @@ class Host:
         ]
         gateway = endpoint.gateway_of(joined)
         publisher = publisher_of(joined, gateway)
-        self.prepare([network for network, _, _ in joined])
+        netfilter = self.prepare([network for network, _, _ in joined])
+        if netfilter is not None:
+            undo.callback(netfilter.close)
         networking = Networking(run=wanted.run, endpoints=[place for _, _, place in joined])
         reserved = self._reserve(wanted, publisher, undo)
         networking.ports = [port for item in reserved for port in item.bound]
@@ -127,7 +142,7 @@ class Host:
         self.configure_names(wanted, joined)
         to = publisher[2] if publisher is not None else None
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
-        self._open_ports(wanted, networking)
+        self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
         for place in networking.endpoints:
             self.store.journal.emit(
@@ -138,7 +153,8 @@ class Host:
             for network, _, place in joined
             for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
         ]
-        return Connection(networking, made, [s for item in reserved for s in item.sockets])
+        sockets = [s for item in reserved for s in item.sockets]
+        return Connection(networking, made, sockets, netfilter)
 
     def join(
         self, wanted: Wanted, attachment: Attachment, interface: str, undo: contextlib.ExitStack
@@ -184,9 +200,9 @@ class Host:
         kind = "bridge" if place.host_interface else "macvlan"
         return {"container": container_id, "name": place.network, "type": kind}
 
-    def prepare(self, networks: Sequence[Network]) -> None:
-        """See that bridges and rules are there."""
-        ground.prepare(self.store, self.table, networks, self.running)
+    def prepare(self, networks: Sequence[Network]) -> socket.socket | None:
+        """See that bridges and rules are there; the nfnetlink socket that has asked, if any."""
+        return ground.prepare(self.store, self.table, networks, self.running)
 
     # ports --------------------------------------------------------------------------------------
     def _reserve(
@@ -216,12 +232,14 @@ class Host:
                     break
         return Conflict(_failed_ports(wanted.name, place, message), hint=hint)
 
-    def _open_ports(self, wanted: Wanted, networking: Networking) -> None:
+    def _open_ports(
+        self, wanted: Wanted, networking: Networking, netfilter: socket.socket | None
+    ) -> None:
         entries = entries_of(networking)
         if not entries:
             return
         try:
-            self.add_elements(entries)
+            self.add_elements(entries, netfilter)
             conntrack.forget({port.host for port in networking.ports if port.protocol == "udp"})
         except OSError as error:
             why = f"publishing its ports: {(error.strerror or '').lower()}"
@@ -233,16 +251,25 @@ class Host:
     def _batches(self, entries: Sequence[tuple[str, bytes, bytes]], *, delete: bool) -> list[bytes]:
         return messages.elements(self.table, entries, delete=delete)
 
-    def add_elements(self, entries: Sequence[tuple[str, bytes, bytes]]) -> None:
+    def add_elements(
+        self, entries: Sequence[tuple[str, bytes, bytes]], netfilter: socket.socket | None = None
+    ) -> None:
         """Let published ports lead to a container. An element that is in the way is of a container
         whose monitor was killed: the host's port is ours.
+
+        Args:
+            netfilter: an nfnetlink socket to use; after a failure it may hold unread answers.
 
         Raises:
             OSError
         """
         for attempt in range(2):
             try:
-                with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
+                with contextlib.ExitStack() as own:
+                    if netfilter is None or attempt:
+                        netfilter = own.enter_context(
+                            messages.open_socket(messages.NETLINK_NETFILTER)
+                        )
                     for data in self._batches(entries, delete=False):
                         messages.send(netfilter, data)
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ def prepare(
     table: str,
     networks: Sequence[Network],
     running: Callable[[], Iterable[Networking]],
-) -> None:
+) -> socket.socket | None:
     """See that the bridges of networks exist, and the rules.
 
     Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
@@ -28,14 +30,33 @@ def prepare(
     Args:
         running: of each running container.
 
+    Returns:
+        The nfnetlink socket that has asked for the rules, for whoever has more to say; None: no
+        network has a bridge.
+
     Raises:
         Unsupported, FastboxError
     """
     bridges = [network for network in networks if network.driver == "bridge"]
     if not bridges:
-        return
+        return None
+    with contextlib.ExitStack() as undo:
+        netfilter = firewall.open_socket()
+        undo.callback(netfilter.close)
+        _prepare(store, table, bridges, running, netfilter)
+        undo.pop_all()
+        return netfilter
+
+
+def _prepare(
+    store: NetworkStore,
+    table: str,
+    bridges: Sequence[Network],
+    running: Callable[[], Iterable[Networking]],
+    netfilter: socket.socket,
+) -> None:
     missing = [network for network in bridges if device.bridge_index(network.device) is None]
-    if not missing and firewall.exists(table):
+    if not missing and not firewall.missing(table, netfilter):
         return
     with lock(f"{store.runtime}/.ground", create=True):
         if not firewall.exists(table):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
+import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
@@ -214,6 +215,7 @@ def elements(
     return batches
 
 
+@functools.cache
 def name_server_rules(port: int) -> bytes:
     """What lets a name server at 127.0.0.11, port ``port``, be reached at port 53 from inside: a
     container may have one of its own on that port. Four rules, no connection tracking: one

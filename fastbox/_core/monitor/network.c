@@ -190,10 +190,14 @@ static void release(void) {
   read_lines();
   if (!lines) return;
   if (networks >= 0) {
-    netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    /* Not closed: that waits for an RCU grace period (10 ms) when anybody has just deleted something,
+     * and whoever waits for the container's end would wait along. For the same reason it is the
+     * socket that the start has used, which need not close it either. */
+    netfilter = FB_FD_NETFILTER;
+    if (fcntl(netfilter, F_GETFD) < 0)
+      netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     each_line(undo);
-    if (netfilter >= 0) close(netfilter);
     if (route >= 0) close(route);
   }
   unlinkat(FB_FD_RUN_DIR, "release", 0); /* before the exit record: then others look after it */
