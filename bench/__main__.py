@@ -1,4 +1,5 @@
-"""``python -m bench [--quick] [pytest arguments]``: the suite in a mount namespace of its own.
+"""``python -m bench [--quick] [pytest arguments]``: the suite in mount and network namespaces of
+its own, with a dockerd of its own where none answers.
 
 crun wants the hugetlb controller mounted on a host with cgroup v1; it is mounted here and only for
 here, so that the host stays as it is.
@@ -6,14 +7,16 @@ here, so that the host stays as it is.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 
+from bench import peers, worlds
+
 HUGETLB = "/sys/fs/cgroup/hugetlb"
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
 def main(arguments: list[str]) -> int:
@@ -26,8 +29,14 @@ def main(arguments: list[str]) -> int:
     results = os.path.join(here, "results")
     os.makedirs(results, exist_ok=True)
     name = time.strftime("%Y%m%d-%H%M%S") + ".json"
-    own_mount_namespace()
+    host = os.open("/proc/self/ns/net", os.O_RDONLY)
+    peers.docker_network = f"/proc/{os.getpid()}/fd/{host}"
+    worlds.own_namespaces()
     undo = mount_hugetlb()
+    daemon = None
+    if shutil.which("dockerd") and worlds.docker_answers():
+        daemon = worlds.Daemon()
+        peers.docker_network = daemon.network
     try:
         return pytest.main(
             [
@@ -44,14 +53,9 @@ def main(arguments: list[str]) -> int:
             ]
         )
     finally:
+        if daemon is not None:
+            daemon.close()
         undo()
-
-
-def own_mount_namespace() -> None:
-    """Mounts made from here on are seen by this process and its children only."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) < 0 or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) < 0:
-        raise OSError(ctypes.get_errno(), "a mount namespace of one's own")
 
 
 def hugetlb_is_unbound() -> bool:
@@ -67,25 +71,29 @@ def mount_hugetlb() -> Callable[[], None]:
     )
     if not (is_v1 and hugetlb_is_unbound()):
         return lambda: None
-    libc = ctypes.CDLL(None, use_errno=True)
     made = not os.path.isdir(HUGETLB)
     os.makedirs(HUGETLB, exist_ok=True)
-    if libc.mount(b"cgroup", HUGETLB.encode(), b"cgroup", 0, b"hugetlb") < 0:
+    try:
+        worlds.mount("cgroup", HUGETLB, "cgroup", 0, "hugetlb")
+    except OSError:
         print("bench: no hugetlb controller; crun will fail", file=sys.stderr)
 
     def undo() -> None:
         # The kernel lets go of the hierarchy a moment after the last mount, and only if no dead
         # cgroup of it lingers at that time: otherwise it wants to be mounted and unmounted again.
         for _ in range(5):
-            libc.umount2(HUGETLB.encode(), 0)
+            with contextlib.suppress(OSError):
+                worlds.unmount(HUGETLB)
             deadline = time.monotonic() + 1
             while not hugetlb_is_unbound() and time.monotonic() < deadline:
                 time.sleep(0.01)
             if hugetlb_is_unbound():
                 break
-            libc.mount(b"cgroup", HUGETLB.encode(), b"cgroup", 0, b"hugetlb")
+            with contextlib.suppress(OSError):
+                worlds.mount("cgroup", HUGETLB, "cgroup", 0, "hugetlb")
         else:
-            libc.umount2(HUGETLB.encode(), 0)
+            with contextlib.suppress(OSError):
+                worlds.unmount(HUGETLB)
         if made:
             os.rmdir(HUGETLB)
 

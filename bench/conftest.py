@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import peers, worlds
 from bench.peers import Crun, Docker, Floor, absent
 from bench.targets import outcomes, table
+from bench.traffic import Net
+from tests.conftest import remove_networks
 from tests.support.command import Command, fastbox_program
 from tests.support.images import archive, changes
 from tests.support.leaks import LeakCheck
@@ -60,6 +63,11 @@ def values(request: pytest.FixtureRequest) -> dict[str, float]:
     return request.config.stash[VALUES]
 
 
+@pytest.fixture(scope="session")
+def net() -> Net:
+    return Net(peers.docker_network)
+
+
 class House:
     """A warm store with busybox, and every engine that can start it."""
 
@@ -70,6 +78,8 @@ class House:
         self.directory = directory
         self.root = os.path.join(directory, "root")
         self.runtime_dir = os.path.join(directory, "run")
+        os.mkdir(self.runtime_dir, 0o700)
+        worlds.mount("tmpfs", self.runtime_dir, "tmpfs", 0, "mode=0700")  # as /run is
         self.missing = missing
         self.engine: Engine = Engine(self.root, self.runtime_dir)
         argv = [fastbox_program(), "--root", self.root, "--runtime-dir", self.runtime_dir]
@@ -125,6 +135,8 @@ class House:
         for peer in [*self.floors, self.crun, self.docker]:
             if peer is not None:
                 peer.close()
+        remove_networks(self.root)
+        worlds.unmount(self.runtime_dir)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,13 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
+from bench.worlds import docker_answers
+
 HERE = os.path.dirname(os.path.abspath(__file__))
+docker_network = "/proc/1/ns/net"  # of docker's daemon; bench/__main__.py knows better
 
 
 class Floor:
@@ -58,12 +62,12 @@ def remove_cgroups(path: str) -> None:
             os.rmdir(directory)
 
 
-def compile_c(source: str, name: str) -> str:
+def compile_c(source: str, name: str, *flags: str) -> str:
     """Build a C file with the system's compiler; its path, below bench/bin."""
     target = os.path.join(HERE, "bin", name)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if not os.path.exists(target) or os.stat(target).st_mtime < os.stat(source).st_mtime:
-        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", target, source], check=True)
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", *flags, "-o", target, source], check=True)
     return target
 
 
@@ -163,11 +167,23 @@ class Docker:
         self.args = args
         subprocess.run(["docker", "import", archive, self.IMAGE], check=True, capture_output=True)
 
-    def run(self) -> float:
+    def run(self, *options: str) -> float:
+        """Seconds of ``docker run --rm``; without options: without a network."""
         start = time.perf_counter()
-        argv = ["docker", "run", "--rm", "--network", "none", self.IMAGE, *self.args]
+        options = options or ("--network", "none")
+        argv = ["docker", "run", "--rm", *options, self.IMAGE, *self.args]
         subprocess.run(argv, check=True, capture_output=True)
         return time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def network(self, name: str) -> Iterator[None]:
+        """A bridge of that name."""
+        command = ["docker", "network"]
+        subprocess.run([*command, "create", name], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*command, "rm", name], check=True, capture_output=True)
 
     def close(self) -> None:
         subprocess.run(["docker", "rmi", "-f", self.IMAGE], check=True, capture_output=True)
@@ -178,13 +194,8 @@ def absent() -> dict[str, str]:
     missing = {}
     if not shutil.which("crun"):
         missing["crun"] = "not installed"
-    if not shutil.which("docker"):
-        missing["docker"] = "not installed"
-    else:
-        done = subprocess.run(["docker", "version"], capture_output=True, text=True)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no daemon"]
-            missing["docker"] = lines[-1]
+    if why := docker_answers():
+        missing["docker"] = why
     if not shutil.which("tar"):
         missing["tar"] = "not installed"
     return missing

@@ -68,3 +68,17 @@ def report(benchmark: Any, seconds: Times, **facts: object) -> None:
     benchmark._timer = clock  # the only way in for rounds that were measured elsewhere
     benchmark.extra_info.update(facts)
     benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
+
+
+def median(*several: Times) -> float:
+    """Of all of them.
+
+    Raises:
+        Exception: what put one out of the race.
+    """
+    readings: list[float] = []
+    for seconds in several:
+        if isinstance(seconds, Exception):
+            raise seconds
+        readings += seconds
+    return sorted(readings)[len(readings) // 2]

@@ -13,6 +13,7 @@ class Target(NamedTuple):
         how: ``"ratio"`` (subject / against), ``"over"`` (subject - against, milliseconds) or
             ``"value"`` (the subject's own number, in ``unit``).
         limit: what it must not exceed; None where the comparison is for information.
+        least: the limit is what it must reach.
     """
 
     subject: str
@@ -20,6 +21,7 @@ class Target(NamedTuple):
     how: str
     limit: float | None
     unit: str = ""
+    least: bool = False
 
 
 TARGETS = [
@@ -51,6 +53,32 @@ TARGETS = [
     Target("ps[cli]", "ps[docker]", "ratio", None),
     Target("memory[idle container]", "", "value", 300, "KiB"),
     Target("memory[extraction]", "", "value", 64, "MiB"),
+    Target("network[library, bridge]", "network[library, none]", "over", 3, "ms"),
+    Target("network[library, port]", "network[library, none]", "over", 3, "ms"),
+    Target("network[library, any port]", "network[library, none]", "over", None, "ms"),
+    Target("network[whole run, bridge]", "network[whole run, none]", "over", None, "ms"),
+    Target("network[whole run, port]", "network[whole run, none]", "over", None, "ms"),
+    Target("network[cli, bridge]", "network[cli, none]", "over", None, "ms"),
+    Target("network[cli, port]", "network[cli, none]", "over", None, "ms"),
+    Target("network[docker, bridge]", "network[docker, none]", "over", None, "ms"),
+    Target("network[docker, port]", "network[docker, none]", "over", None, "ms"),
+    Target("crowd[bridge] / alone", "", "value", 1.3),
+    Target("crowd[port] / alone", "", "value", 1.3),
+    Target("crowd[any port] / alone", "", "value", None),
+    Target("crowd[none] / alone", "", "value", None),
+    Target("crowd[call] / alone", "", "value", 1.3),
+    Target("docker's crowd of 40[start] / alone", "", "value", None),
+    Target("docker's crowd of 40[call] / alone", "", "value", None),
+    Target("throughput host[fastbox] / [docker]", "", "value", 1.0, least=True),
+    Target("throughput container[fastbox] / [docker]", "", "value", 1.0, least=True),
+    Target("throughput published[fastbox] / [docker]", "", "value", 1.0, least=True),
+    Target("published call[fastbox]", "", "value", None, "ms"),
+    Target("published call[fastbox] / [docker]", "", "value", None),
+    Target("names[fastbox]", "", "value", 20000, "/s", least=True),
+    Target("names[fastbox, per second of its processor]", "", "value", 20000, "/s", least=True),
+    Target("names[fastbox, latency]", "", "value", 1, "ms"),
+    Target("names[docker, latency]", "", "value", None, "ms"),
+    Target("names[fastbox] / [docker]", "", "value", 1.0, least=True),
 ]
 
 
@@ -65,6 +93,8 @@ class Outcome(NamedTuple):
         """Whether the promise holds; None where there is none, or no figure."""
         if self.figure is None or self.target.limit is None:
             return None
+        if self.target.least:
+            return self.figure >= self.target.limit
         return self.figure <= self.target.limit
 
 
@@ -97,7 +127,8 @@ def table(found: list[Outcome]) -> list[str]:
             "value": target.subject,
         }[target.how]
         number = "not measured" if figure is None else f"{figure:.2f} {target.unit}".rstrip()
-        limit = "" if target.limit is None else f"<= {target.limit:.3g} {target.unit}".rstrip()
+        sign = ">=" if target.least else "<="
+        limit = "" if target.limit is None else f"{sign} {target.limit:.6g} {target.unit}".rstrip()
         met = Outcome(target, figure).met
         verdict = {True: "ok", False: "MISSED", None: ""}[met]
         lines.append(f"{what:<52} {number:>14}  {limit:<12} {verdict}".rstrip())

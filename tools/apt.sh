@@ -50,7 +50,9 @@ fi
 for package in $missing; do
     case $package in
         docker-registry) service=docker-registry ;;
+        docker.io) service="docker.service docker.socket containerd.service" ;;
         *) continue ;;
     esac
-    if [ -d /run/systemd/system ]; then $sudo systemctl disable --quiet "$service" || true; fi
+    # shellcheck disable=SC2086  # a list of units
+    if [ -d /run/systemd/system ]; then $sudo systemctl disable --quiet $service || true; fi
 done

@@ -189,7 +189,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 14 as launch/start.h numbers them, -1 for none.
+        monitor_fds: the descriptors 4 to 15 as launch/start.h numbers them, -1 for none; the last
+            ones may be left out.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
@@ -233,9 +234,9 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         for i in range(3):
             if stdio[i] >= 0:
                 ready.context.stdio[i] = duplicate(stdio[i])
-        for i in range(FB_FD_OUT, FB_FD_END):
-            if monitor_fds[i - FB_FD_OUT] >= 0:
-                fds[i] = duplicate(monitor_fds[i - FB_FD_OUT])
+        for i in range(min(len(monitor_fds), FB_FD_END - FB_FD_OUT)):
+            if monitor_fds[i] >= 0:
+                fds[FB_FD_OUT + i] = duplicate(monitor_fds[i])
         kept = <int *>malloc((len(ports) + 1) * sizeof(int))
         if kept == NULL:
             raise MemoryError

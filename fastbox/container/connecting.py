@@ -85,7 +85,9 @@ class Connecting:
         wanted = self.networks.wanted(record)
         interface = _free_interface(now)
         network, _, place = host.join(wanted, attachment, interface, undo)
-        host.prepare([network])
+        netfilter = host.prepare([network])
+        if netfilter is not None:
+            netfilter.close()
         after = Networking(
             run=container.state.run,
             endpoints=[*now.endpoints, place],

@@ -286,6 +286,7 @@ def start(
     streams: Streams | None,
     ports: Sequence[int] = (),
     names: bool = False,
+    netfilter: int = -1,
 ) -> Started:
     """Launch init and monitor; returns when both run.
 
@@ -295,6 +296,7 @@ def start(
         run: number of this start.
         streams: an attached client's, or None when detached.
         ports: sockets of published ports. names: the plan opens those of a name server.
+        netfilter: the monitor keeps this nfnetlink socket.
 
     Raises:
         LaunchError
@@ -330,6 +332,7 @@ def start(
                     wires.stdin_writer,
                     wires.console[0],
                     wires.names[0],
+                    netfilter,
                 ],
                 cgroup_fd=cgroup_fd,
                 helper_fd=sealed_helper(),

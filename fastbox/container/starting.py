@@ -222,7 +222,7 @@ class Starting(Access):
             try:
                 joined = self.networks.joined_namespace(record, held)
                 connection = self.networks.connect(record, undo)
-                for item in connection.sockets if connection is not None else []:
+                for item in connection.kept if connection is not None else []:
                     held.callback(item.close)  # the monitor has its own
                 network = self._network(connection, joined, held)
                 started = self._launch_on(record, directory, streams, network, connection)
@@ -278,6 +278,7 @@ class Starting(Access):
                 streams=streams,
                 ports=[item.fileno() for item in connection.sockets] if connection else (),
                 names=connection is not None,
+                netfilter=connection.netfilter_fd if connection is not None else -1,
             )
         except BaseException as error:
             if not isinstance(error, LaunchError):

@@ -18,7 +18,7 @@ import msgspec
 
 from .. import atomic
 from ..errors import Conflict
-from . import binding, endpoint, ground, messages, names, options, ports, release
+from . import binding, conntrack, endpoint, ground, messages, names, options, ports, release
 from .types import Attachment, Endpoint, Network, Networking, Publish
 
 if TYPE_CHECKING:
@@ -54,11 +54,24 @@ class Connection(msgspec.Struct):
 
     Attributes:
         sockets: of published ports, for the monitor.
+        netfilter: an nfnetlink socket, likewise: the close of its last descriptor waits for an RCU
+            grace period (10 ms) while anybody's elements are being deleted.
     """
 
     networking: Networking
     messages: list[endpoint.Messages]
     sockets: list[socket.socket]
+    netfilter: socket.socket | None = None
+
+    @property
+    def kept(self) -> list[socket.socket]:
+        """Descriptors to close once the monitor has its own."""
+        return [*self.sockets, *([self.netfilter] if self.netfilter is not None else [])]
+
+    @property
+    def netfilter_fd(self) -> int:
+        """-1: none."""
+        return -1 if self.netfilter is None else self.netfilter.fileno()
 
 
 def link_prefix(root: str) -> str:
@@ -112,7 +125,9 @@ class Host:
         ]
         gateway = endpoint.gateway_of(joined)
         publisher = publisher_of(joined, gateway)
-        self.prepare([network for network, _, _ in joined])
+        netfilter = self.prepare([network for network, _, _ in joined])
+        if netfilter is not None:
+            undo.callback(netfilter.close)
         networking = Networking(run=wanted.run, endpoints=[place for _, _, place in joined])
         reserved = self._reserve(wanted, publisher, undo)
         networking.ports = [port for item in reserved for port in item.bound]
@@ -127,14 +142,19 @@ class Host:
         self.configure_names(wanted, joined)
         to = publisher[2] if publisher is not None else None
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
-        self._open_ports(wanted, networking)
+        self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
+        for place in networking.endpoints:
+            self.store.journal.emit(
+                "network", "connect", place.network_id, self.about(wanted.id, place)
+            )
         made = [
             message
             for network, _, place in joined
             for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
         ]
-        return Connection(networking, made, [s for item in reserved for s in item.sockets])
+        sockets = [s for item in reserved for s in item.sockets]
+        return Connection(networking, made, sockets, netfilter)
 
     def join(
         self, wanted: Wanted, attachment: Attachment, interface: str, undo: contextlib.ExitStack
@@ -163,11 +183,26 @@ class Host:
                 lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
             lines += names.lines_of(place)
             lines += endpoint.lease_lines(place)
+            lines.append(f"e {self._event('disconnect', container_id, place)}")
         return [*lines, *names.files_of(container_id)]
 
-    def prepare(self, networks: Sequence[Network]) -> None:
-        """See that bridges and rules are there."""
-        ground.prepare(self.store, self.table, networks, self.running)
+    def _event(self, action: str, container_id: str, place: Endpoint) -> str:
+        """An event as the journal has it, without its time."""
+        event = {
+            "Type": "network",
+            "Action": action,
+            "Actor": {"ID": place.network_id, "Attributes": self.about(container_id, place)},
+        }
+        return msgspec.json.encode(event).decode()[:-1]
+
+    def about(self, container_id: str, place: Endpoint) -> dict[str, str]:
+        """The attributes of events about an endpoint."""
+        kind = "bridge" if place.host_interface else "macvlan"
+        return {"container": container_id, "name": place.network, "type": kind}
+
+    def prepare(self, networks: Sequence[Network]) -> socket.socket | None:
+        """See that bridges and rules are there; the nfnetlink socket that has asked, if any."""
+        return ground.prepare(self.store, self.table, networks, self.running)
 
     # ports --------------------------------------------------------------------------------------
     def _reserve(
@@ -197,12 +232,15 @@ class Host:
                     break
         return Conflict(_failed_ports(wanted.name, place, message), hint=hint)
 
-    def _open_ports(self, wanted: Wanted, networking: Networking) -> None:
+    def _open_ports(
+        self, wanted: Wanted, networking: Networking, netfilter: socket.socket | None
+    ) -> None:
         entries = entries_of(networking)
         if not entries:
             return
         try:
-            self.add_elements(entries)
+            self.add_elements(entries, netfilter)
+            conntrack.forget({port.host for port in networking.ports if port.protocol == "udp"})
         except OSError as error:
             why = f"publishing its ports: {(error.strerror or '').lower()}"
             if error.errno in (errno.EBUSY, errno.EEXIST):
@@ -213,16 +251,25 @@ class Host:
     def _batches(self, entries: Sequence[tuple[str, bytes, bytes]], *, delete: bool) -> list[bytes]:
         return messages.elements(self.table, entries, delete=delete)
 
-    def add_elements(self, entries: Sequence[tuple[str, bytes, bytes]]) -> None:
+    def add_elements(
+        self, entries: Sequence[tuple[str, bytes, bytes]], netfilter: socket.socket | None = None
+    ) -> None:
         """Let published ports lead to a container. An element that is in the way is of a container
         whose monitor was killed: the host's port is ours.
+
+        Args:
+            netfilter: an nfnetlink socket to use; after a failure it may hold unread answers.
 
         Raises:
             OSError
         """
         for attempt in range(2):
             try:
-                with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
+                with contextlib.ExitStack() as own:
+                    if netfilter is None or attempt:
+                        netfilter = own.enter_context(
+                            messages.open_socket(messages.NETLINK_NETFILTER)
+                        )
                     for data in self._batches(entries, delete=False):
                         messages.send(netfilter, data)
                 return

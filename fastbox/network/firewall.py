@@ -7,17 +7,18 @@ netlink messages (network/messages.py).
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
 import os
 from collections.abc import Mapping, Sequence
 
 from ..errors import FastboxError, PermissionDenied, Unsupported
-from . import options, ruleset, tables
+from . import messages, options, ruleset, tables
 from .tables import exists, generation
 from .types import Network
 
 __all__ = [
     "add_network", "add_uplinks", "ensure", "exists", "generation", "intact", "missing",
-    "remove", "remove_network", "sees_bridged", "table_name",
+    "open_socket", "remove", "remove_network", "sees_bridged", "table_name",
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
@@ -30,16 +31,28 @@ def table_name(root: str) -> str:
     return f"fastbox_{options.store_hash(root)}"
 
 
-def missing(table: str) -> bool:
+def open_socket() -> socket.socket:
+    """An nfnetlink socket. Raises as ``missing``."""
+    try:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        return socket.socket(socket.AF_NETLINK, kind, messages.NETLINK_NETFILTER)
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def missing(table: str, netfilter: socket.socket | None = None) -> bool:
     """Whether the table has to be loaded. Quick: one netlink request; see ``generation`` for not
     having to ask at all.
+
+    Args:
+        netfilter: the socket to ask over.
 
     Raises:
         Unsupported: the kernel has no nf_tables.
         PermissionDenied: no CAP_NET_ADMIN.
     """
     try:
-        return not exists(table)
+        return not exists(table, netfilter)
     except OSError as error:
         raise _refused(error) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ def prepare(
     table: str,
     networks: Sequence[Network],
     running: Callable[[], Iterable[Networking]],
-) -> None:
+) -> socket.socket | None:
     """See that the bridges of networks exist, and the rules.
 
     Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
@@ -28,26 +30,68 @@ def prepare(
     Args:
         running: of each running container.
 
+    Returns:
+        The nfnetlink socket that has asked for the rules, for whoever has more to say; None: no
+        network has a bridge.
+
     Raises:
         Unsupported, FastboxError
     """
     bridges = [network for network in networks if network.driver == "bridge"]
     if not bridges:
-        return
+        return None
+    with contextlib.ExitStack() as undo:
+        netfilter = firewall.open_socket()
+        undo.callback(netfilter.close)
+        _prepare(store, table, bridges, running, netfilter)
+        undo.pop_all()
+        return netfilter
+
+
+def _prepare(
+    store: NetworkStore,
+    table: str,
+    bridges: Sequence[Network],
+    running: Callable[[], Iterable[Networking]],
+    netfilter: socket.socket,
+) -> None:
     missing = [network for network in bridges if device.bridge_index(network.device) is None]
-    if not missing and firewall.exists(table):
+    if not missing and not firewall.missing(table, netfilter):
         return
     with lock(f"{store.runtime}/.ground", create=True):
         if not firewall.exists(table):
             restore(store, table, running)
         for network in missing:
-            device.ensure_bridge(network)
+            # Rules first: a bridge that is there has them, whenever this process is killed.
             firewall.add_network(table, network)
+            _reconnect(network, device.ensure_bridge(network), running())
         device.enable_forwarding(
             os.path.dirname(store.runtime),
             any(network.ipv6 for network in bridges),
             lambda names: firewall.add_uplinks(table, names),
         )
+
+
+def _reconnect(network: Network, bridge: int, running: Iterable[Networking]) -> None:
+    """Somebody deleted the bridge under containers that run: their links are on the new one."""
+    for networking in running:
+        place = networking.endpoint(network.id)
+        if place is not None and device.bridge_index(place.host_interface) is not None:
+            with messages.open_socket(messages.NETLINK_ROUTE) as netlink:
+                messages.send(netlink, messages.join_bridge(place.host_interface, bridge))
+
+
+def guard(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> bool:
+    """Load the rules again if somebody has changed them, while containers need them.
+
+    Returns:
+        Whether they were.
+    """
+    if firewall.intact(table) or not any(networking.endpoints for networking in running()):
+        return False
+    with lock(f"{store.runtime}/.ground", create=True):
+        restore(store, table, running)
+    return True
 
 
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:

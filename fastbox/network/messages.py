@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
+import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
@@ -85,6 +86,12 @@ def veth(
         + _nest(18, _text(1, "veth"), data)  # IFLA_LINKINFO
     )
     return _message(_NEWLINK, _ACK | _CREATE | _EXCL, body)
+
+
+def join_bridge(host: str, bridge: int) -> bytes:
+    """The host's end of a pair is on a bridge, and up."""
+    master = attribute(10, struct.pack("=I", bridge))
+    return _message(_NEWLINK, _ACK, _link(_UP, _UP) + _text(3, host) + master)
 
 
 def isolate(host: str) -> bytes:
@@ -208,6 +215,7 @@ def elements(
     return batches
 
 
+@functools.cache
 def name_server_rules(port: int) -> bytes:
     """What lets a name server at 127.0.0.11, port ``port``, be reached at port 53 from inside: a
     container may have one of its own on that port. Four rules, no connection tracking: one

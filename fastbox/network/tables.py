@@ -5,6 +5,7 @@ Messages are those of linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
+import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
 import os
@@ -26,14 +27,17 @@ _RECEIVE = 1 << 16
 ABSENT = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 
 
-def exists(table: str) -> bool:
+def exists(table: str, netfilter: socket.socket | None = None) -> bool:
     """Whether there is an ``inet`` table of that name.
+
+    Args:
+        netfilter: the nfnetlink socket over which to ask; None: one for this question.
 
     Raises:
         OSError: the kernel refuses to tell (one of ABSENT: it has no nf_tables).
     """
     try:
-        return any(True for _ in _ask(_GETTABLE, 0, _text(_TABLE_NAME, table)))
+        return any(True for _ in _ask(_GETTABLE, 0, _text(_TABLE_NAME, table), netfilter))
     except FileNotFoundError:
         return False
 
@@ -69,16 +73,19 @@ def _text(attribute: int, value: str) -> bytes:
     return struct.pack("=HH", 4 + len(data), attribute) + data + b"\0" * (-len(data) % 4)
 
 
-def _ask(kind: int, flags: int, attributes: bytes) -> Iterator[dict[int, bytes]]:
+def _ask(
+    kind: int, flags: int, attributes: bytes, netfilter: socket.socket | None = None
+) -> Iterator[dict[int, bytes]]:
     """Send a request; the attributes of each answer."""
-    import _socket as socket
-
     body = struct.pack("=BBH", _INET, 0, 0) + attributes
     header = struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 1, 0)
-    with contextlib.closing(
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
-    ) as s:
-        s.settimeout(10)
+    with contextlib.ExitStack() as own:
+        s = netfilter
+        if s is None:
+            type_ = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            s = socket.socket(socket.AF_NETLINK, type_, _NETFILTER)
+            own.callback(s.close)
+            s.settimeout(10)
         s.send(header + body)
         while True:
             data = s.recv(_RECEIVE)
