@@ -351,7 +351,7 @@ class Engine(
         box = self.container(container)
         self._lifecycle.start(box.id)
         try:
-            return self._containers.load(box.id)
+            return self.container(box.id)
         except NotFound:  # --rm, and it has ended already
             from .container.record import ContainerState, Status
 

@@ -74,7 +74,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "DockerRootDir": engine.root,
         "RuntimeDir": engine.runtime_dir,
         "ServerVersion": version()["Version"],
-        "Warnings": _warnings(),
+        "Warnings": [*_warnings(), *(f"WARNING: {x}" for x in engine.network_obstacles())],
     }
 
 

@@ -170,6 +170,11 @@ class NetworkVerbs:
             [(box.id, box.name, place) for box, place in self.network_containers(network)],
         )
 
+    def network_obstacles(self) -> list[str]:
+        """What of the host keeps containers' packets from being forwarded, and how to allow it; a
+        line each."""
+        return self._container_networks.obstacles()
+
     def networking(self, container: Container) -> Networking:
         """What the current run of a container has of networks; empty when it does not run."""
         return self._container_networks.of(container)

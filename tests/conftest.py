@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from hypothesis import settings
 from fastbox._core.tree import remove_tree
 from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
-from tests.support.leaks import LeakCheck
+from tests.support.leaks import LeakCheck, nft_tables
+from tests.support.netns import World
 from tests.support.registry import Registry
+from tests.support.site import Site
 from tests.support.sweep import owned, sweep
 
 if TYPE_CHECKING:
@@ -225,12 +228,13 @@ def remove_networks(root: str) -> None:
 
 
 def bridges(root: str) -> list[str]:
-    """The store's bridges that there are."""
-    found = []
+    """The store's bridges that there are (in the network namespace of this thread)."""
+    found, there = [], {name for _, name in socket.if_nameindex()}
     for path in glob.glob(os.path.join(root, "networks", "*.json")):
         with open(path) as file:
-            device = json.load(file).get("device", "")
-        if device and os.path.isdir(f"/sys/class/net/{device}/bridge"):
+            network = json.load(file)
+        device = "" if network.get("driver") == "macvlan" else network.get("device", "")
+        if device in there:
             found.append(device)
     return found
 
@@ -259,6 +263,46 @@ def cli(root: str, runtime_dir: str, home: str) -> Command:
     """The installed ``fastbox`` on the test's root."""
     argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
     return Command(argv, home)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A host and a neighbour of the module's own, see ``site``."""
+    with World() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_site(world: World, session_base: str, templates: Templates) -> Iterator[Site]:
+    """A store on the host of the module's world, with busybox; see ``site``."""
+    base = tempfile.mkdtemp(prefix="", dir=session_base)
+    root, home = os.path.join(base, "root"), os.path.join(base, "home")
+    for path in (root, runtime_of(root), home):
+        os.mkdir(path, 0o700)
+    templates.copy(["busybox"], root)
+    before = world.inside("host", lambda: (interfaces(), nft_tables()))
+    made = Site(world, root, runtime_of(root), home)
+    yield made
+    made.empty()
+    world.inside("host", lambda: remove_networks(root))
+    assert world.inside("host", lambda: (interfaces(), nft_tables())) == before
+    remove_tree(base)
+
+
+@pytest.fixture
+def site(module_site: Site, leak_check: LeakCheck) -> Iterator[Site]:
+    """fastbox on the host of the module's world, in a store of the module's: a test begins without
+    containers and networks, but the ground of the default network may be there."""
+    leak_check.watch(module_site.root)
+    leak_check.paths.append(os.path.dirname(module_site.root))
+    leak_check.watch_interfaces(lambda: module_site.world.inside("host", interfaces))
+    yield module_site
+    module_site.empty()
+
+
+def interfaces() -> list[str]:
+    """Those of this thread's network namespace."""
+    return [name for _, name in socket.if_nameindex()]
 
 
 @pytest.fixture

@@ -241,11 +241,12 @@ class ContainerNetworks:
         return [container.id for container, _ in self.on_network(network.id)]
 
     def _holders(self, network: Network) -> list[str]:
-        """Names of those that have an address of it: also one that is just being started."""
+        """Those that have an address of it, in Docker's words: also one that is being started."""
         from ..network import leases
 
         found = leases.holders(self.store.runtime, network.id).values()
-        return sorted({holder.partition("/")[2] for holder in found})
+        pairs = {holder.partition("/")[::2] for holder in found}
+        return [f'name:"{name}" id:"{container_id[:12]}"' for container_id, name in sorted(pairs)]
 
     def remove(self, name_or_id: str) -> Network:
         """Remove a network; see ``NetworkStore.remove``."""
@@ -259,6 +260,24 @@ class ContainerNetworks:
         from ..network import ground
 
         ground.take_down(self.host.table, network)
+
+    def guard(self) -> bool:
+        """Load the packet filter's rules again if somebody flushed them; whether that was so.
+
+        Raises:
+            FastboxError
+        """
+        from ..network import ground
+
+        return ground.guard(self.networks, self.host.table, self._running)
+
+    def obstacles(self) -> list[str]:
+        """What of the host keeps containers' packets from being forwarded, a line each."""
+        from ..network import device, obstacles
+
+        devices = [network.device for network in self.networks.list() if network.driver == "bridge"]
+        there = [name for name in devices if device.bridge_index(name) is not None]
+        return obstacles.find(there, self.host.table)
 
     # cleaning -----------------------------------------------------------------------------------
     def _is_stale(self, holder: str) -> bool:

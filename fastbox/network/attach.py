@@ -19,7 +19,7 @@ import msgspec
 
 from .. import atomic
 from ..errors import Conflict
-from . import binding, endpoint, ground, messages, names, options, ports, release
+from . import binding, conntrack, endpoint, ground, messages, names, options, ports, release
 from .types import Attachment, Endpoint, Network, Networking, Publish
 
 if TYPE_CHECKING:
@@ -145,6 +145,10 @@ class Host:
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
+        for place in networking.endpoints:
+            self.store.journal.emit(
+                "network", "connect", place.network_id, self.about(wanted.id, place)
+            )
         made = [
             message
             for network, _, place in joined
@@ -180,7 +184,22 @@ class Host:
                 lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
             lines += names.lines_of(place)
             lines += endpoint.lease_lines(place)
+            lines.append(f"e {self._event('disconnect', container_id, place)}")
         return [*lines, *names.files_of(container_id)]
+
+    def _event(self, action: str, container_id: str, place: Endpoint) -> str:
+        """An event as the journal has it, without its time."""
+        event = {
+            "Type": "network",
+            "Action": action,
+            "Actor": {"ID": place.network_id, "Attributes": self.about(container_id, place)},
+        }
+        return msgspec.json.encode(event).decode()[:-1]
+
+    def about(self, container_id: str, place: Endpoint) -> dict[str, str]:
+        """The attributes of events about an endpoint."""
+        kind = "bridge" if place.host_interface else "macvlan"
+        return {"container": container_id, "name": place.network, "type": kind}
 
     def prepare(self, networks: Sequence[Network]) -> socket.socket | None:
         """See that bridges and rules are there; the nfnetlink socket that has asked, if any."""
@@ -222,6 +241,7 @@ class Host:
             return
         try:
             self.add_elements(entries, netfilter)
+            conntrack.forget({port.host for port in networking.ports if port.protocol == "udp"})
         except OSError as error:
             why = f"publishing its ports: {(error.strerror or '').lower()}"
             if error.errno in (errno.EBUSY, errno.EEXIST):

@@ -31,7 +31,7 @@ class Reserved(msgspec.Struct):
 
     Attributes:
         bound: one for each family in which it is reachable.
-        sockets: what reserves it; none for sctp, of which the firewall's map has one each.
+        sockets: what reserves it; for sctp, see ``_claim``.
     """
 
     bound: list[BoundPort]
@@ -53,14 +53,14 @@ def reserve(
     """
     taken: list[Reserved] = []
     for publish in wanted:
-        reserved = _reserve(publish, publish.host_ip or default_ip, taken)
+        reserved = _reserve(publish, publish.host_ip or default_ip)
         for item in reserved.sockets:
             undo.callback(item.close)
         taken.append(reserved)
     return taken
 
 
-def _reserve(publish: Publish, host_ip: str, taken: list[Reserved]) -> Reserved:
+def _reserve(publish: Publish, host_ip: str) -> Reserved:
     if publish.host and not publish.host_end:
         candidates: Iterable[int] = (publish.host,)
     elif publish.host:
@@ -68,10 +68,7 @@ def _reserve(publish: Publish, host_ip: str, taken: list[Reserved]) -> Reserved:
     else:
         candidates = _ephemeral()
     failure: OSError | None = None
-    ours = {(port.protocol, port.host) for item in taken for port in item.bound}
     for host in candidates:
-        if publish.protocol not in _KINDS and (publish.protocol, host) in ours and not publish.host:
-            continue
         try:
             return _bind(publish, host_ip, host)
         except OSError as error:
@@ -119,13 +116,13 @@ def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
             host=host,
             container=publish.container,
             protocol=publish.protocol,
-            twin=number > 0,
+            twin=number > 0 and publish.protocol in _KINDS,
         )
         for number, family in enumerate(families)
     ]
     kind = _KINDS.get(publish.protocol)
     if kind is None:
-        return Reserved(bound, [])
+        return Reserved(bound, _claim(bound))
     family = socket.AF_INET6 if 6 in families else socket.AF_INET
     item = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -141,6 +138,29 @@ def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
         item.close()
         raise
     return Reserved(bound, [item])
+
+
+def _claim(bound: list[BoundPort]) -> list[socket.socket]:
+    """Reserve a port of a protocol whose sockets the kernel may not have: by names in this network
+    namespace, which go with the monitor as a port would. Nobody can send to them: they are
+    connected to themselves.
+
+    Raises:
+        OSError: EADDRINUSE.
+    """
+    made = []
+    try:
+        for port in bound:
+            item = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            made.append(item)
+            name = f"\0fastbox-{port.protocol}-{port.host_ip}-{port.host}"
+            item.bind(name)
+            item.connect(name)
+    except BaseException:
+        for item in made:
+            item.close()
+        raise
+    return made
 
 
 def _families(host_ip: str) -> tuple[int, ...]:
@@ -168,7 +188,7 @@ def relay_lines(ports: Iterable[BoundPort], endpoint: Endpoint | None) -> list[s
     """Where each socket's callers are relayed to, see ``names.write_ports``."""
     to = endpoint.address or endpoint.address6 if endpoint is not None else ""
     return [
-        f"{port.protocol} {to} {port.container}" if to else "-"
+        f"{port.protocol} {to} {port.container}" if to and port.protocol in _KINDS else "-"
         for port in ports
-        if port.protocol in _KINDS and not port.twin
+        if not port.twin
     ]

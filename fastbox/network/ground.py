@@ -62,13 +62,36 @@ def _prepare(
         if not firewall.exists(table):
             restore(store, table, running)
         for network in missing:
-            device.ensure_bridge(network)
+            # Rules first: a bridge that is there has them, whenever this process is killed.
             firewall.add_network(table, network)
+            _reconnect(network, device.ensure_bridge(network), running())
         device.enable_forwarding(
             os.path.dirname(store.runtime),
             any(network.ipv6 for network in bridges),
             lambda names: firewall.add_uplinks(table, names),
         )
+
+
+def _reconnect(network: Network, bridge: int, running: Iterable[Networking]) -> None:
+    """Somebody deleted the bridge under containers that run: their links are on the new one."""
+    for networking in running:
+        place = networking.endpoint(network.id)
+        if place is not None and device.bridge_index(place.host_interface) is not None:
+            with messages.open_socket(messages.NETLINK_ROUTE) as netlink:
+                messages.send(netlink, messages.join_bridge(place.host_interface, bridge))
+
+
+def guard(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> bool:
+    """Load the rules again if somebody has changed them, while containers need them.
+
+    Returns:
+        Whether they were.
+    """
+    if firewall.intact(table) or not any(networking.endpoints for networking in running()):
+        return False
+    with lock(f"{store.runtime}/.ground", create=True):
+        restore(store, table, running)
+    return True
 
 
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:

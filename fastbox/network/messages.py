@@ -88,6 +88,12 @@ def veth(
     return _message(_NEWLINK, _ACK | _CREATE | _EXCL, body)
 
 
+def join_bridge(host: str, bridge: int) -> bytes:
+    """The host's end of a pair is on a bridge, and up."""
+    master = attribute(10, struct.pack("=I", bridge))
+    return _message(_NEWLINK, _ACK, _link(_UP, _UP) + _text(3, host) + master)
+
+
 def isolate(host: str) -> bytes:
     """The bridge passes nothing between this port and others that have the same flag."""
     flag = _nest(5, attribute(33, b"\x01"))  # IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_ISOLATED

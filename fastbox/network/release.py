@@ -2,7 +2,8 @@
 
 The monitor does it (``_core/monitor/network.c``), in the order of the lines; where it was killed,
 the next command does. Lines of ``RUNTIME/ID/release``: ``n HEX`` a batch of nftables messages,
-``l HEX`` one of rtnetlink, ``u PATH`` a file, ``r PATH`` a directory below ``RUNTIME/networks``.
+``l HEX`` one of rtnetlink, ``u PATH`` a file, ``r PATH`` a directory below ``RUNTIME/networks``;
+``e JSON`` an event that the monitor tells, without its end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterable
 
 from .. import atomic
+from ..locks import lock
 from . import messages
 
 _NAME = "release"
@@ -61,12 +63,12 @@ def run(networks: str, lines: Iterable[str]) -> None:
 
 
 def finish(networks: str, directory: str) -> None:
-    """Do what a killed monitor did not."""
-    lines = read(directory)
-    if lines:
-        run(networks, lines)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{directory}/{_NAME}")
+    """Do what a killed monitor did not. Under a lock: of two that find it, the second must not give
+    back what is somebody else's by then."""
+    path = f"{directory}/{_NAME}"
+    with contextlib.suppress(FileNotFoundError), lock(path):
+        run(networks, read(directory))
+        os.unlink(path)
 
 
 def append(directory: str, lines: Iterable[str]) -> None:

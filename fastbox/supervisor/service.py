@@ -24,6 +24,7 @@ from ..container import restarts
 from ..container.lifecycle import Lifecycle
 from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
+from ..network import tables
 from . import housekeeping, ownership
 from .log import Log
 from .watch import Watch
@@ -33,6 +34,7 @@ T = TypeVar("T")
 SCAN = 10.0  # seconds between looks at all containers, the net below the pokes
 SCAN_SHARE = 200  # … and at least so many times as long as a look takes
 HOUR = 3600.0
+RULES = 2.0  # seconds between looks at the packet filter
 THREADS = 4
 LAST_WORDS = 10.0  # seconds that starts under way have when it is told to end
 MAX_REQUEST = 4096  # bytes
@@ -141,6 +143,22 @@ class Service:
             for line in await self.in_thread(housekeeping.clean, self.root, self.runtime):
                 self.note(line)
 
+    async def _guard_rules(self) -> None:
+        """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
+        everything: whenever the filter has changed, it is looked whether they are still there."""
+        seen = 0
+        while True:
+            await asyncio.sleep(RULES)
+            try:
+                now = await self.in_thread(tables.generation)
+                if now != seen and await self.in_thread(self.lifecycle.networks.guard):
+                    self.note("the packet filter's rules were gone: loaded again")
+                    now = await self.in_thread(tables.generation)
+                seen = now
+            except (OSError, FastboxError) as error:
+                self.note(f"looking at the packet filter failed: {error}")
+                await asyncio.sleep(HOUR)
+
     # the process --------------------------------------------------------------------------------
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
         """Serve until told to end."""
@@ -152,6 +170,7 @@ class Service:
         self.scan()
         duties = [asyncio.ensure_future(self._scan_for_ever())]
         duties.append(asyncio.ensure_future(self._keep_house()))
+        duties.append(asyncio.ensure_future(self._guard_rules()))
         gc.collect()
         gc.freeze()
         ready()

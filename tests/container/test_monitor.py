@@ -139,10 +139,13 @@ def test_status_of_a_signal(
 ) -> None:
     box = start(engine, busybox_image, init=init)
     if init:
-        titles, rows = engine.top(box.id)
-        at = titles.index("PID")
-        (command,) = [int(row[at]) for row in rows if row[-1] == "sleep 1000"]
-        os.kill(command, number)
+
+        def command() -> list[str]:
+            titles, rows = engine.top(box.id)
+            return [row[titles.index("PID")] for row in rows if row[-1] == "sleep 1000"]
+
+        (pid,) = wait_for(command, "the command")
+        os.kill(int(pid), number)
         assert engine.wait(box.id) == 128 + number
     else:  # PID 1 has no default actions: all but SIGKILL is ignored
         os.kill(box.state.pid, number)
@@ -313,7 +316,9 @@ def test_start_with_a_full_runtime_directory(
     engine: Engine, busybox_image: str, runtime_dir: str, small: Callable[[str, int], str]
 ) -> None:
     running = start(engine, busybox_image)
-    made = engine.create(ContainerConfig(image=busybox_image, command=["sleep", "1000"]))
+    made = engine.create(
+        ContainerConfig(image=busybox_image, command=["sleep", "1000"], network="none")
+    )
     small(f"{runtime_dir}/{made.id}", 4096 * 4)
     filler = fill(f"{runtime_dir}/{made.id}")
     with pytest.raises(FastboxError, match="no space left on device") as caught:

@@ -90,7 +90,7 @@ def test_a_failing_step_is_an_error_with_its_place(tmp_path: object) -> None:
             stdio=[-1, -1, -1],
             monitor_path=b"/nonexistent",
             monitor_argv=[b"m", b""],
-            monitor_fds=[-1] * 10,
+            monitor_fds=[-1] * 11,
             helper_fd=sealed_helper(),
         )
     assert (caught.value.step, caught.value.index, caught.value.errno) == (
@@ -111,7 +111,7 @@ def test_a_missing_monitor_leaves_no_process(tmp_path: object) -> None:
             stdio=[-1, -1, -1],
             monitor_path=b"/nonexistent",
             monitor_argv=[b"m", b""],
-            monitor_fds=[-1] * 10,
+            monitor_fds=[-1] * 11,
             helper_fd=sealed_helper(),
         )
     assert caught.value.step == launch.STEP_MONITOR

@@ -1,18 +1,24 @@
-"""fastbox-net, driven by hand: the built binary with sockets on loopback, and DNS packets made here."""
+"""fastbox-net by hand: the built binary with sockets on loopback, and DNS packets made here."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import ipaddress
 import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import fastbox._core
 from fastbox._core import launch
+from tests.support.wait import wait_for
 
+T = TypeVar("T")
 BINARY = os.path.join(os.path.dirname(fastbox._core.__file__), "fastbox-monitor")
 BOX = "c0ffee"
 TIMEOUT = 20.0  # seconds until a test gives up
@@ -83,6 +89,15 @@ class Helper:
             os.close(directory)
             os.close(binary)
 
+    def ready(self) -> None:
+        """Wait until it has begun to serve: it has given up its rights, and opens no more."""
+
+        def is_confined() -> bool:
+            with open(f"/proc/{self.pid}/status") as file:
+                return "Seccomp:\t2" in file.read()
+
+        wait_for(is_confined, "a confined helper")
+
     def wait(self) -> int:
         """Its exit status; blocks."""
         pid, self.pid = self.pid, 0
@@ -115,11 +130,47 @@ def bound(kind: int, address: str = "127.0.0.1", *, port: int = 0) -> socket.soc
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if kind == socket.SOCK_STREAM:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind((address, port))
+    try:
+        s.bind((address, port))
+    except OSError:
+        s.close()
+        raise
     s.settimeout(TIMEOUT)
     if kind == socket.SOCK_STREAM:
         s.listen(128)
     return s
+
+
+def bound_twice(address: str) -> tuple[socket.socket, socket.socket]:
+    """A UDP socket and a listener with the same port, which is free for both."""
+    while True:
+        udp = bound(socket.SOCK_DGRAM, address)
+        try:
+            return udp, bound(socket.SOCK_STREAM, address, port=udp.getsockname()[1])
+        except OSError as e:
+            udp.close()
+            if e.errno != errno.EADDRINUSE:
+                raise
+
+
+def in_namespace(make: Callable[[], T]) -> T:
+    """What ``make`` returns in a new network namespace, whose loopback is up. Sockets made there
+    keep it."""
+    made: list[T] = []
+
+    def work() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(0x40000000) < 0:  # CLONE_NEWNET, of this thread alone
+            raise OSError(ctypes.get_errno(), "unshare")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            # SIOCSIFFLAGS: IFF_UP
+            fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))
+        made.append(make())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 # ---- DNS packets ------------------------------------------------------------------------------
@@ -253,9 +304,8 @@ class Upstream:
     def __init__(self, react: Reaction, address: str = "127.0.0.1") -> None:
         self.react = react
         self.seen: list[tuple[str, int, bytes]] = []
-        self.udp = bound(socket.SOCK_DGRAM, address)
+        self.udp, self.tcp = bound_twice(address)
         self.port = self.udp.getsockname()[1]
-        self.tcp = bound(socket.SOCK_STREAM, address, port=self.port)
         self.tcp.settimeout(None)
         self.udp.settimeout(None)
         self._threads = [
@@ -270,16 +320,14 @@ class Upstream:
         return f"server {self.udp.getsockname()[0]}#{self.port}\n"
 
     def _serve_udp(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # it is shut down
+            while True:
                 packet, client = self.udp.recvfrom(65536)
-            except OSError:
-                return
-            if not packet:
-                return
-            self.seen.append(("udp", client[1], packet))
-            for answer in self.react(packet):
-                self.udp.sendto(answer, client)
+                if not packet:
+                    return
+                self.seen.append(("udp", client[1], packet))
+                for answer in self.react(packet):
+                    self.udp.sendto(answer, client)
 
     def _serve_tcp(self) -> None:
         while True:
@@ -294,10 +342,13 @@ class Upstream:
                 for answer in self.react(packet):
                     send_message(connection, answer)
 
-    def close(self) -> None:
-        with socket.socket(self.udp.family, socket.SOCK_DGRAM) as s:
-            s.sendto(b"", self.udp.getsockname())
-        self.tcp.shutdown(socket.SHUT_RDWR)
+    def __enter__(self) -> Upstream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for s in (self.udp, self.tcp):
+            with contextlib.suppress(OSError):  # ENOTCONN, but whoever waits is woken
+                s.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         self.udp.close()

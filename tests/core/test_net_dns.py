@@ -33,6 +33,7 @@ from tests.core.net_helper import (
     Upstream,
     ask,
     bound,
+    in_namespace,
     query,
     receive_message,
     reply,
@@ -73,13 +74,10 @@ def helper(networks: Networks, udp: socket.socket, tcp: socket.socket) -> Iterat
 @contextlib.contextmanager
 def upstreams(networks: Networks, *reactions: Reaction) -> Iterator[list[Upstream]]:
     """Name servers that become the helper's, in this order."""
-    servers = [Upstream(react) for react in reactions]
-    try:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(Upstream(react)) for react in reactions]
         networks.write("dns", "network n1 front\n" + "".join(s.line for s in servers))
         yield servers
-    finally:
-        for server in servers:
-            server.close()
 
 
 def fine(packet: bytes) -> list[bytes]:
@@ -218,7 +216,7 @@ def test_names_that_are_no_file_names(
 def test_malformed_packets(networks: Networks, udp: socket.socket, helper: Helper) -> None:
     networks.name("n1", "web", "172.18.0.2")
     good = query("web")
-    head = good[:2] + b"\1\0"
+    head, twice = good[:2] + b"\1\0", query("web", size=512)
     for bad in (
         head + b"\0\0" + bytes(6),  # no question
         head + b"\0\2" + bytes(6) + good[12:] * 2,  # two
@@ -229,11 +227,7 @@ def test_malformed_packets(networks: Networks, udp: socket.socket, helper: Helpe
         good[:12] + b"\1x" * 127 + b"\1x\0\0\1\0\1",  # 256 bytes of name
         good[:11] + b"\1" + good[12:],  # a record that is not there
         good[:11] + b"\1" + good[12:] + b"\0\0\x29\4\0\0\0\0\0\xff\xff",  # longer than the packet
-        query("web", size=512)[:10]
-        + b"\0\2"
-        + query("web", size=512)[12:]
-        + b"\0\0\x29"
-        + bytes(8),
+        twice[:10] + b"\0\2" + twice[12:] + b"\0\0\x29" + bytes(8),
     ):
         assert ask(udp, bad).rcode == FORMERR
     assert ask(udp, good[:2] + b"\x28\0" + good[4:]).rcode == NOTIMP  # an update
@@ -348,6 +342,30 @@ def test_forwarding(networks: Networks, udp: socket.socket, helper: Helper) -> N
         assert len({port for _, port, _ in server.seen}) > 15
 
 
+def test_in_the_container_s_namespace(networks: Networks) -> None:
+    """The sockets are in another network than the helper, whose servers are the host's."""
+
+    def make() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+        client, connection = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        udp = bound(socket.SOCK_DGRAM, "127.0.0.11", port=53)
+        return udp, bound(socket.SOCK_STREAM, "127.0.0.11", port=53), client, connection
+
+    networks.name("n1", "web", "172.18.0.2")
+    with contextlib.ExitStack() as stack:
+        udp, tcp, client, connection = map(stack.enter_context, in_namespace(make))
+        (server,) = stack.enter_context(upstreams(networks, fine))
+        stack.enter_context(running(networks, udp=udp, tcp=tcp))
+        for s in (client, connection):
+            s.settimeout(30)
+            s.connect(("127.0.0.11", 53))
+        for name, address in (("web", "172.18.0.2"), ("example.org", "192.0.2.7")):
+            client.send(query(name))
+            assert Answer(client.recv(512)).values == [address]
+            send_message(connection, query(name))
+            assert Answer(receive_message(connection)).values == [address]
+        assert [transport for transport, _, _ in server.seen] == ["udp", "tcp"]
+
+
 def test_own_names_are_not_forwarded(
     networks: Networks, udp: socket.socket, helper: Helper
 ) -> None:
@@ -429,13 +447,10 @@ def test_forged_answers(networks: Networks, udp: socket.socket, helper: Helper) 
 def test_six_is_an_address_of_servers_too(
     networks: Networks, udp: socket.socket, helper: Helper
 ) -> None:
-    server = Upstream(fine, "::1")
-    try:
+    with Upstream(fine, "::1") as server:
         for address in ("::1", "::1%1", "::1%lo"):
             networks.write("dns", f"server {address}#{server.port}\n")
             assert ask(udp, query("example.org")).values == ["192.0.2.7"]
-    finally:
-        server.close()
 
 
 def test_many_queries_at_a_time(networks: Networks, udp: socket.socket, helper: Helper) -> None:
@@ -446,7 +461,8 @@ def test_many_queries_at_a_time(networks: Networks, udp: socket.socket, helper: 
             s.connect(udp.getsockname())
             for i in range(1500):
                 s.send(query(f"x{i}.example.org", id=i))
-            assert ask(udp, query("web")).values == ["172.18.0.2"]
+                if i % 100 == 99:  # what does not fit into the socket is lost
+                    assert ask(udp, query("web")).values == ["172.18.0.2"]
         server.react = fine
         assert ask(udp, query("late.example.org")).values == ["192.0.2.7"]
         assert len(os.listdir(f"/proc/{helper.pid}/fd")) < 600
@@ -617,9 +633,7 @@ def is_zombie(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["x"], ["x", "-1"], ["../x", "0"], ["x", "0", "y"], ["", "0"]]
-)
-def test_arguments(argv: list[str]) -> None:
-    done = subprocess.run(["fastbox-net", *argv], executable=BINARY, capture_output=True)
+@pytest.mark.parametrize("argv", ["", "x", "x -1", "x 60001", "../x 0", "x 0 y"])
+def test_arguments(argv: str) -> None:
+    done = subprocess.run(["fastbox-net", *argv.split()], executable=BINARY, capture_output=True)
     assert done.returncode == 125

@@ -38,7 +38,8 @@ MAY_IMPORT = {
     | {"info", "registry", "volume", "image", "container", "verbs"}
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"network", "network_verbs"},
-    "supervisor": LOWER | {"engine", "events", "container", "image", "supervision", "volume"},
+    "supervisor": LOWER
+    | {"engine", "events", "container", "image", "network", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
 HEAVY = {

@@ -92,7 +92,7 @@ def proc_write(over: str, source: str, path: str, value: str) -> core.StepError 
             stdio=[-1, -1, -1],
             monitor_path=b"/nonexistent",
             monitor_argv=[b"m", b""],
-            monitor_fds=[-1] * 10,
+            monitor_fds=[-1] * 11,
         )
     return None if caught.value.step == core.OP_CGROUP_JOIN else caught.value
 

@@ -71,7 +71,18 @@ def test_the_life_of_a_service(machine: Callable[..., str], cli: Command) -> Non
 
     run("fastbox", "import", "-c", 'CMD ["sleep", "100000"]', "/busybox.tar", "busybox")
     for policy in ("always", "no"):
-        run("fastbox", "run", "-d", "--name", policy, "--restart", policy, "busybox")
+        run(
+            "fastbox",
+            "run",
+            "-d",
+            "--name",
+            policy,
+            "--restart",
+            policy,
+            "--network",
+            "none",
+            "busybox",
+        )  # the image has no nft
     inits = "{{.State.Pid}} {{.State.StartedAt}}"
     before = run("fastbox", "inspect", "-f", inits, "always", "no")
 

@@ -38,8 +38,9 @@ class Output(NamedTuple):
 def run(
     engine: Engine, image: str, *command: str, stdin: int | None = None, **config: Any
 ) -> Output:
-    """``run --rm``: create, start attached, wait."""
+    """``run --rm``: create, start attached, wait. Without a network, unless it is given."""
     config.setdefault("auto_remove", True)
+    config.setdefault("network", "none")
     made = engine.create(ContainerConfig(image=image, command=list(command), **config))
     with _files() as (out, err):
         try:
@@ -52,7 +53,9 @@ def run(
 
 
 def start(engine: Engine, image: str, *command: str, **config: Any) -> Container:
-    """A detached container; it sleeps unless told what to do."""
+    """A detached container without a network, unless one is given; it sleeps unless told what to
+    do."""
+    config.setdefault("network", "none")
     words = list(command) or ["sleep", "1000"]
     made = engine.create(ContainerConfig(image=image, command=words, **config))
     return engine.start(made.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import glob
 import hashlib
 import os
 import signal
@@ -17,7 +18,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 def cgroup_parent(root: str) -> str:
@@ -25,6 +26,11 @@ def cgroup_parent(root: str) -> str:
     if root == "/var/lib/fastbox":
         return "fastbox"
     return "fastbox-" + hashlib.sha256(root.encode()).hexdigest()[:8]
+
+
+def link_prefix(root: str) -> str:
+    """What the host's ends of the links of that store's containers are called."""
+    return f"fb{hashlib.sha256(root.encode()).hexdigest()[:6]}"
 
 
 # What a process keeps once it has it: one device program for each rule set, one sealed helper.
@@ -44,12 +50,17 @@ class LeakCheck:
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
         self.roots: list[str] = []
+        self.places: list[Callable[[], list[str]]] = []
         self.cgroup_mounts = [m for m in mounts() if m[2] in ("cgroup", "cgroup2")]
         self.before = set(self._own())
 
     def watch(self, root: str) -> None:
         """Look at the cgroups of the store at ``root`` too."""
         self.roots.append(root)
+
+    def watch_interfaces(self, names: Callable[[], list[str]]) -> None:
+        """Look for links of the stores' containers in another network namespace too."""
+        self.places.append(names)
 
     def leaks(self) -> list[str]:
         """One line for each thing left; waits a moment for what is just ending."""
@@ -92,6 +103,14 @@ class LeakCheck:
             yield f"mount {mount[0]}: {mount[3]}"
         for path in self._cgroups():
             yield f"cgroup {path}"
+        for root in self.roots:
+            for line in network_state(f"{root}.run"):
+                yield f"network's {line}"
+            prefix = link_prefix(root)
+            for names in self.places:
+                for name in names():
+                    if name.startswith(prefix):
+                        yield f"network interface {name} of a world's host"
 
     def _mounts(self) -> list[tuple[str, str, str, str]]:
         return [m for m in mounts() if self._is_ours(m[3])]
@@ -179,6 +198,22 @@ def open_text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def network_state(runtime_dir: str) -> list[str]:
+    """What containers have of networks below a runtime directory: addresses, names, name servers;
+    and what their runs still have to give back."""
+    found = []
+    for kind, pattern in (
+        ("address", "networks/*/leases/*"),
+        ("name", "networks/*/names/*"),
+        ("name server", "networks/boxes/*"),
+        ("release", "*/release"),
+    ):
+        for path in sorted(glob.glob(f"{glob.escape(runtime_dir)}/{pattern}")):
+            whose = f" of {os.readlink(path)}" if os.path.islink(path) else ""
+            found.append(f"{kind} {os.path.relpath(path, runtime_dir)}{whose}")
+    return found
 
 
 def children(pid: int) -> list[int]:

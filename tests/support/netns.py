@@ -34,6 +34,7 @@ class World:
 
     def __init__(self) -> None:
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._adopted: dict[str, int] = {}
         self._servers: list[Server] = []
         self._serial = 0
         try:
@@ -77,7 +78,15 @@ class World:
 
     def pid(self, name: str) -> int:
         """A process of a namespace: ``/proc/PID/ns/net``."""
-        return self._holders[name].pid
+        return self._adopted[name] if name in self._adopted else self._holders[name].pid
+
+    def adopt(self, name: str, pid: int) -> None:
+        """Know the network namespace of somebody else's process by a name."""
+        self._adopted[name] = pid
+
+    def forget(self, name: str) -> None:
+        """No longer know it."""
+        self._adopted.pop(name, None)
 
     def join(
         self,
@@ -232,6 +241,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
+        """End it; again is no error."""
         self._wake.close()
         self._thread.join()
         self._woken.close()

@@ -378,6 +378,7 @@ int monitor_main(int argc, char **argv, char **envp) {
   record_exit(FB_FD_DIR, run, &ending.record);
   apply_rename(argv);
   note_end(&ending.record, (now_ms() - started) / 1000);
+  network_told();
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
   int alone = !clients_end(describe_end, &ending);
   delete_container(argv, trash);

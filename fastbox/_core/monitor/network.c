@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "../launch/start.h"
+#include "journal.h"
 #include "monitor.h"
 
 #define HELPER_FDS 7 /* published ports are the helper's descriptors from here on */
@@ -34,6 +35,8 @@ static int waiting = -1;    /* the helper's pidfd, or a timer, while `calls` is 
 static pid_t helper;        /* 0: none */
 static int names[2] = {-1, -1};
 static int nports;
+static const char *lines;   /* of the file `release` */
+static size_t lines_length;
 
 static void watch(int fd) {
   struct epoll_event event = {.events = EPOLLIN};
@@ -138,14 +141,15 @@ static void send_messages(int fd, const char *hex, size_t length) {
   if (send(fd, data, length / 2, 0) < 0) errno = 0;
 }
 
-static void undo(int netfilter, int route, const char *line, size_t length) {
+static int netfilter = -1, route = -1;
+
+static void undo(const char *line, size_t length) {
   char path[1024];
-  if (length < 3 || line[1] != ' ') return;
   if (line[0] == 'n') {
     send_messages(netfilter, line + 2, length - 2);
   } else if (line[0] == 'l') {
     send_messages(route, line + 2, length - 2);
-  } else if (length - 2 < sizeof path) {
+  } else if ((line[0] == 'u' || line[0] == 'r') && length - 2 < sizeof path) {
     memcpy(path, line + 2, length - 2);
     path[length - 2] = 0;
     unlinkat(networks, path, line[0] == 'r' ? AT_REMOVEDIR : 0);
@@ -154,34 +158,56 @@ static void undo(int netfilter, int route, const char *line, size_t length) {
 
 /* The file `release` (network/release.py): a line for each thing to undo, in order: "n HEX" a batch of
  * nftables messages, "l HEX" rtnetlink messages, "u PATH" a file and "r PATH" a directory below
- * RUNTIME/networks. */
-static void release(void) {
+ * RUNTIME/networks, "e JSON" an event. */
+static void read_lines(void) {
   struct stat status;
   int fd = openat(FB_FD_RUN_DIR, "release", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return;
-  if (networks >= 0 && fstat(fd, &status) == 0 && status.st_size > 0) {
-    size_t left = (size_t)status.st_size;
-    const char *line = mmap(NULL, left, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (fstat(fd, &status) == 0 && status.st_size > 0) {
+    lines = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (lines == MAP_FAILED)
+      lines = NULL;
+    else
+      lines_length = (size_t)status.st_size;
+  }
+  close(fd);
+}
+
+static void each_line(void (*act)(const char *line, size_t length)) {
+  const char *line = lines;
+  size_t left = lines_length;
+  while (left > 0) {
+    const char *end = memchr(line, '\n', left);
+    size_t length = end ? (size_t)(end - line) : left;
+    if (length > 2 && line[1] == ' ') act(line, length);
+    if (!end) break;
+    left -= length + 1;
+    line = end + 1;
+  }
+}
+
+static void release(void) {
+  read_lines();
+  if (!lines) return;
+  if (networks >= 0) {
     /* Not closed: that waits for an RCU grace period (10 ms) when anybody has just deleted something,
      * and whoever waits for the container's end would wait along. For the same reason it is the
      * socket that the start has used, which need not close it either. */
-    int netfilter = FB_FD_NETFILTER;
+    netfilter = FB_FD_NETFILTER;
     if (fcntl(netfilter, F_GETFD) < 0)
       netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-    int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    while (line != MAP_FAILED && left > 0) {
-      const char *end = memchr(line, '\n', left);
-      size_t length = end ? (size_t)(end - line) : left;
-      undo(netfilter, route, line, length);
-      if (!end) break;
-      left -= length + 1;
-      line = end + 1;
-    }
+    route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    each_line(undo);
     if (route >= 0) close(route);
   }
-  close(fd);
-  unlinkat(FB_FD_RUN_DIR, "release", 0);
+  unlinkat(FB_FD_RUN_DIR, "release", 0); /* before the exit record: then others look after it */
 }
+
+static void tell(const char *line, size_t length) {
+  if (line[0] == 'e') journal_write(line + 2, length - 2);
+}
+
+void network_told(void) { each_line(tell); }
 
 void network_end(void) {
   if (helper) {

@@ -14,5 +14,7 @@ int network_prepare(struct pollfd *polls);
 void network_serve(void);
 /* The container has ended: its ports are free, its addresses and names given back. */
 void network_end(void);
+/* Tell of it, after the container's own end. */
+void network_told(void);
 
 #endif
