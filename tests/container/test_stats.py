@@ -145,8 +145,8 @@ def test_network_of_all_interfaces_but_lo(monkeypatch: pytest.MonkeyPatch) -> No
     from fastbox.container import process
 
     me = os.getpid(), process.start_time(os.getpid())
-    assert stats._network(*me) == (111, 23)
-    assert stats._network(me[0], me[1] + 1) == (0, 0)  # another process by now
+    assert stats._interfaces(*me) == {"eth0": (100, 20), "eth1": (11, 3)}
+    assert stats._interfaces(me[0], me[1] + 1) == {}  # another process by now
 
 
 def test_percent() -> None:
