@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import remove_networks
 from tests.support.leaks import nft_tables
-from tests.support.netns import HOST4, OUTSIDE4
+from tests.support.netns import HOST4, HOST6, OUTSIDE4
 from tests.support.site import Site
 from tests.support.wait import wait_for
 
@@ -187,3 +187,25 @@ def test_forwarding_switched_off(foreign: Site) -> None:
     assert "sysctl -w net.ipv4.ip_forward=1" in site.cli("info").err
     site.world.sysctl("host", "net/ipv4/ip_forward", "1")
     wait_for(lambda: site.world.ask("outside", HOST4, 8080) == OUTSIDE4)
+
+
+def test_ipv6_switched_off(foreign: Site) -> None:
+    """On the whole host: IPv4 works, a network with IPv6 does or gives one clear line."""
+    site, world = foreign, foreign.world
+    world.sysctl("host", "net/ipv6/conf/all/disable_ipv6", "1")
+    world.sysctl("host", "net/ipv6/conf/default/disable_ipv6", "1")
+    try:
+        site.serve("web", "-p", "8080:80")
+        assert world.ask("outside", HOST4, 8080) == OUTSIDE4
+        assert world.ask("host", "127.0.0.1", 8080) == site.gateway("bridge")
+        site.cli.ok("network", "create", "--ipv6", "six")
+        done = site.cli("run", "--rm", "--network", "six", "busybox", "ip", "-6", "addr")
+        assert (done.code, "fd" in done.out) == (0, True) or (
+            done.code == 125 and "six" in done.err.splitlines()[0]
+        ), done
+        assert "Traceback" not in done.err
+    finally:
+        site.empty()
+        world.sysctl("host", "net/ipv6/conf/all/disable_ipv6", "0")
+        world.sysctl("host", "net/ipv6/conf/default/disable_ipv6", "0")
+        world.ip("host", f"address add {HOST6}/64 dev eth0 nodad")
