@@ -235,19 +235,21 @@ def remove_networks(root: str) -> None:
     table = firewall.table_name(root)
     if firewall.exists(table):
         firewall.remove(table)
-        for device in bridges(root):
-            subprocess.run(["ip", "link", "del", device], check=True)
+    for device in bridges(root):
+        subprocess.run(["ip", "link", "del", device], check=True)
 
 
 def bridges(root: str) -> list[str]:
     """The store's bridges that there are (in the network namespace of this thread)."""
     found, there = [], {name for _, name in socket.if_nameindex()}
     for path in glob.glob(os.path.join(root, "networks", "*.json")):
-        with open(path) as file:
-            network = json.load(file)
-        device = "" if network.get("driver") == "macvlan" else network.get("device", "")
-        if device in there:
-            found.append(device)
+        try:
+            with open(path) as file:
+                network = json.load(file)
+        except (ValueError, RecursionError):  # a test of damaged files
+            continue
+        if network.get("driver") != "macvlan" and network.get("device") in there:
+            found.append(network["device"])
     return found
 
 

@@ -78,10 +78,16 @@ class Connecting:
     def _connect_running(
         self, container: Container, attachment: Attachment, undo: contextlib.ExitStack
     ) -> None:
-        from ..network import endpoint, names
+        from ..network import endpoint, names, release
 
         host, record = self.networks.host, container.record
         now = self.networks.of(container)
+        # Of a connect or disconnect that was killed.
+        half = next((e for e in now.endpoints if e.network == attachment.network), None)
+        if half is not None:
+            self._disconnect_running(container, half)
+            now = self.networks.of(container)
+        self.networks.free_strays(container, self.networks.networks.get(attachment.network))
         wanted = self.networks.wanted(record)
         interface = _free_interface(now)
         network, _, place = host.join(wanted, attachment, interface, undo)
@@ -99,8 +105,12 @@ class Connecting:
             after.publisher = network.id
         joined = self._joined(record, after, attachment)
         is_gateway = endpoint.gateway_of(joined) is place
+        # What undoes it is written first: this process may be killed at any time.
+        directory = self.store.runtime_directory(record.id)
+        release.write(directory, host.lines_of(record.id, after))
         try:
             with _Namespace(container) as namespace:
+                namespace.delete(place)  # an interface of that name is of one that was
                 parts = endpoint.messages_of(
                     network, place, is_gateway=is_gateway, namespace=namespace.fd
                 )
@@ -122,10 +132,11 @@ class Connecting:
             container = self.store.load(container_id)
             record = container.record
             left = [a for a in record.networks if a.network != name]
-            if len(left) == len(record.networks):
-                raise Conflict(f"container {record.id} is not connected to network {name}")
             places = self.networks.of(container).endpoints
             place = next((place for place in places if place.network == name), None)
+            # (A place without the record's word: somebody who was just doing this was killed.)
+            if len(left) == len(record.networks) and place is None:
+                raise Conflict(f"container {record.id} is not connected to network {name}")
             record.networks = left
             with storing(f"disconnecting container {record.name} from network {name}"):
                 self.store.save_record(record, sync=not record.config.auto_remove)

@@ -244,9 +244,44 @@ class ContainerNetworks:
         """Those that have an address of it, in Docker's words: also one that is being started."""
         from ..network import leases
 
-        found = leases.holders(self.store.runtime, network.id).values()
-        pairs = {holder.partition("/")[::2] for holder in found}
-        return [f'name:"{name}" id:"{container_id[:12]}"' for container_id, name in sorted(pairs)]
+        found = set()
+        for address, holder in leases.holders(self.store.runtime, network.id).items():
+            container_id, _, name = holder.partition("/")
+            if not self._is_stray(container_id, network, address):
+                found.add((container_id, name))
+        return [f'name:"{name}" id:"{container_id[:12]}"' for container_id, name in sorted(found)]
+
+    def _is_stray(self, container_id: str, network: Network, address: str) -> bool:
+        """Whether an address is one that a killed ``connect`` took; it is given back then."""
+        with contextlib.suppress(BlockingIOError, FileNotFoundError, NotFound):
+            with lock(self.store.directory(container_id), blocking=False):
+                container = self.store.load(container_id)
+                if container.state.status.is_up:
+                    return address in self.free_strays(container, network)
+        return False
+
+    def free_strays(self, container: Container, network: Network) -> list[str]:
+        """Give back what a killed ``connect`` of a running container took of a network: addresses,
+        and the names that it gave them.
+
+        Args:
+            container: its lock is held.
+
+        Returns:
+            The addresses.
+        """
+        from ..network import leases
+        from ..network import names as network_names
+
+        place = self.of(container).endpoint(network.id)
+        kept = place.addresses if place is not None else []
+        strays = []
+        for address, holder in leases.holders(self.store.runtime, network.id).items():
+            if holder.startswith(f"{container.id}/") and address not in kept:
+                network_names.forget(f"{self.store.runtime}/networks", network.id, address)
+                leases.free(self.store.runtime, network.id, address, holder)
+                strays.append(address)
+        return strays
 
     def remove(self, name_or_id: str) -> Network:
         """Remove a network; see ``NetworkStore.remove``."""

@@ -22,6 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
+_ATTEMPTS = 3
 
 
 def table_name(root: str) -> str:
@@ -88,14 +89,19 @@ def ensure(
     relayed = sees_bridged()
     entries = [entry for network in networks for entry in ruleset.elements(network, relayed)]
     entries += ruleset.uplinks(uplinks or {})
-    # What is there but damaged goes in the same transaction, so that no packet meets half of it.
-    before = f"delete table inet {table}\n" if not missing(table) else ""
-    try:
-        _load(before + ruleset.definition(table) + ruleset.add(table, entries))
-    except FastboxError:
-        if not intact(table):  # otherwise another process was faster
-            raise
-        _load(ruleset.add(table, entries))
+    for attempt in range(_ATTEMPTS):
+        # What is there but damaged goes in the same transaction: no packet meets half of it.
+        before = f"delete table inet {table}\n" if not missing(table) else ""
+        try:
+            _load(before + ruleset.definition(table) + ruleset.add(table, entries))
+            return True
+        except FastboxError:
+            if intact(table):  # another process was faster
+                break
+            # It may just be replacing them: rules are counted less before they are gone.
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    _load(ruleset.add(table, entries))
     return True
 
 

@@ -59,7 +59,7 @@ def _prepare(
     if not missing and not firewall.missing(table, netfilter):
         return
     with lock(f"{store.runtime}/.ground", create=True):
-        if not firewall.exists(table):
+        if firewall.missing(table):
             restore(store, table, running)
         for network in missing:
             # Rules first: a bridge that is there has them, whenever this process is killed.

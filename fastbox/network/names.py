@@ -45,6 +45,16 @@ def lines_of(endpoint: Endpoint) -> list[str]:
     return lines
 
 
+def forget(networks: str, network_id: str, address: str) -> None:
+    """Take back all names of an address."""
+    base = f"{networks}/{network_id}/names"
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(base):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{base}/{name}/{address}")
+                os.rmdir(f"{base}/{name}")
+
+
 def _enter(directory: str, address: str) -> None:
     """Somebody else may just be removing the directory, as that of the last container so called."""
     for attempt in range(RACES):

@@ -16,6 +16,8 @@ _NETFILTER = 12  # NETLINK_NETFILTER
 _NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GETTABLE, _GETCHAIN, _GETGEN = _NFTABLES | 1, _NFTABLES | 4, _NFTABLES | 16
 _REQUEST, _DUMP = 1, 0x300
+_DUMP_INTERRUPTED = 0x10
+_DUMPS = 100  # how often a list is asked for again
 _ERROR, _DONE = 2, 3
 _INET = 1  # NFPROTO_INET
 _TABLE_NAME = 1
@@ -60,6 +62,13 @@ def rules(table: str) -> dict[str, int]:
     Raises:
         OSError: see ``exists``.
     """
+    for _ in range(_DUMPS):
+        with contextlib.suppress(InterruptedError):
+            return _rules(table)
+    return {}
+
+
+def _rules(table: str) -> dict[str, int]:
     found = {}
     for attributes in _ask(_GETCHAIN, _DUMP, b""):
         if attributes.get(_CHAIN_TABLE, b"").rstrip(b"\0") == table.encode():
@@ -91,7 +100,9 @@ def _ask(
             data = s.recv(_RECEIVE)
             at = 0
             while at + 16 <= len(data):
-                length, answer = struct.unpack_from("=IH", data, at)
+                length, answer, about = struct.unpack_from("=IHH", data, at)
+                if about & _DUMP_INTERRUPTED:  # somebody changed what was being listed
+                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
                 if answer == _ERROR:
                     code = -struct.unpack_from("=i", data, at + 16)[0]
                     if not code:

@@ -3,10 +3,13 @@ given back by the next command, and never had by two."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +21,7 @@ from tests.support.site import Site
 from tests.support.wait import wait_for
 
 FIXED = ("--network", "one", "--ip", "10.7.0.50", "-p", "8080:80", "-p", "7000:70/sctp")
-ROUNDS = 14
+ROUNDS = 8
 
 
 @pytest.fixture
@@ -51,8 +54,6 @@ def killed_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 def delays(site: Site, *words: str) -> Iterator[float]:
     """Moments from the beginning of a command to its end, as long as that takes here."""
-    import time
-
     start = time.monotonic()
     site.cli(*words)
     whole = time.monotonic() - start
@@ -123,35 +124,167 @@ def test_monitor_and_start_killed(one: Site) -> None:
     wait_for(lambda: len(site.links()) == 1)
 
 
-@pytest.mark.parametrize("verb", ["connect", "disconnect"])
-def test_connecting_killed(one: Site, verb: str) -> None:
-    """At any moment: the next attempt does it, and then it is so."""
+# A process that ends where a function of fastbox's is called, as if it had been killed there.
+DYING = """
+import importlib, os, sys
+from fastbox.engine import Engine
+root, runtime, place, verb, *words = sys.argv[1:]
+module, _, name = place.partition(":")
+owner = importlib.import_module(module)
+*parts, last = name.split(".")
+for part in parts:
+    owner = getattr(owner, part)
+setattr(owner, last, lambda *a, **k: os._exit(9))
+getattr(Engine(root, runtime), verb)(*words)
+"""
+
+
+def dying(site: Site, place: str, verb: str, *words: str) -> None:
+    """Do something until a function is called."""
+    argv = [*site.entering("host"), sys.executable, "-c", DYING, site.root, site.runtime_dir]
+    done = subprocess.run([*argv, place, verb, *words], env=site.cli.env, capture_output=True)
+    assert done.returncode == 9, (place, done)
+
+
+CONNECTING = [
+    "fastbox.network.ground:prepare",
+    "fastbox.container.connecting:_Namespace.send",
+    "fastbox.network.names:add",
+    "fastbox.network.release:write",
+    "fastbox.network.attach:save",
+    "fastbox.network.names:write_configuration",
+    "fastbox.network.names:write_ports",
+    "fastbox.container.etc_files:update",
+    "fastbox.container.store:ContainerStore.save_record",
+]
+DISCONNECTING = [
+    "fastbox.container.store:ContainerStore.save_record",
+    "fastbox.container.connecting:_Namespace.delete",
+    "fastbox.container.connecting:_Namespace.route",
+    "fastbox.network.release:run",
+    "fastbox.network.release:write",
+    "fastbox.network.attach:save",
+    "fastbox.network.names:write_configuration",
+    "fastbox.network.names:write_ports",
+    "fastbox.container.etc_files:update",
+]
+STARTING = [
+    "fastbox.network.ground:prepare",
+    "fastbox.network.binding:reserve",
+    "fastbox.network.release:write",
+    "fastbox.network.names:add",
+    "fastbox.network.names:write_configuration",
+    "fastbox.network.attach:Host._open_ports",
+    "fastbox.network.attach:save",
+    "fastbox.network.endpoint:messages_of",
+    "fastbox.container.etc_files:update",
+    "fastbox.container.launch:start",
+]
+
+
+def test_start_killed_at(one: Site) -> None:
+    """At each step: what it had taken can be had at once, by it and by others."""
+    site = one
+    mount = ("-v", f"{site.peer}:/peer:ro", "busybox", "/peer", "80")
+    for place in STARTING:
+        site.cli.ok("create", "--name", "web", *FIXED, *mount)
+        dying(site, place, "start", "web")
+        out = site.cli.ok("run", "--rm", *FIXED, "busybox", "ip", "-o", "-4", "addr")
+        assert "10.7.0.50" in out, place
+        dying(site, place, "start", "web")
+        site.cli.ok("start", "web")
+        site.wait_listening("web", [80])
+        assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4, place
+        assert len(site.elements()) == 2, place
+        site.cli.ok("rm", "-f", "web")
+    for place in STARTING[::3]:
+        site.cli.ok("create", "--name", "web", *FIXED, *mount)
+        dying(site, place, "start", "web")
+        site.cli.ok("rm", "web")
+        check_nothing_left(site)
+
+
+def test_connect_killed_at(one: Site) -> None:
+    """At each step: the next attempt does it; what is removed instead leaves nothing."""
+    site = one
+    site.run("client", "--network", "two")
+    site.serve("web", "--network", "one", "-p", "8080:80")
+    for place in CONNECTING:
+        dying(site, place, "connect_network", "two", "web")
+        site.cli.ok("network", "connect", "two", "web")
+        check_on_both(site, place)
+        site.cli.ok("network", "disconnect", "two", "web")
+        check_on_one(site, place)
+    for place in CONNECTING[::3]:
+        dying(site, place, "connect_network", "two", "web")
+        site.cli.ok("rm", "-f", "web")
+        wait_for(lambda: site.cli.ok("ps") and len(site.links()) == 1, place)
+        assert len([line for line in site.left() if line.startswith("address")]) == 1, place
+        site.serve("web", "--network", "one", "-p", "8080:80")
+    # The network is nobody's, although one that runs has an address of it.
+    site.cli.ok("rm", "-f", "client")
+    dying(site, CONNECTING[0], "connect_network", "two", "web")
+    assert site.cli.ok("network", "rm", "two") == "two"
+    site.cli.ok("rm", "-f", "web")
+    check_nothing_left(site)
+
+
+def test_disconnect_killed_at(one: Site) -> None:
+    site = one
+    site.run("client", "--network", "two")
+    site.serve("web", "--network", "one", "-p", "8080:80")
+    for place in DISCONNECTING:
+        site.cli.ok("network", "connect", "two", "web")
+        dying(site, place, "disconnect_network", "two", "web")
+        site.cli("network", "disconnect", "two", "web")  # unless nothing was left to be done
+        check_on_one(site, place)
+        site.cli.ok("network", "connect", "two", "web")
+        dying(site, place, "disconnect_network", "two", "web")
+        if site.cli("network", "connect", "two", "web").code:
+            site.cli.ok("network", "disconnect", "two", "web")  # it was not begun
+            site.cli.ok("network", "connect", "two", "web")
+        check_on_both(site, place)
+        site.cli.ok("network", "disconnect", "two", "web")
+    site.cli.ok("rm", "-f", "web", "client")
+    check_nothing_left(site)
+
+
+def networks_of(site: Site, name: str) -> set[str]:
+    return set(json.loads(site.inspect(name, "{{json .NetworkSettings.Networks}}")))
+
+
+def check_on_both(site: Site, about: str) -> None:
+    assert networks_of(site, "web") == {"one", "two"}, about
+    links = site.out("web", "ip -o link").splitlines()
+    assert len(links) == 3, (about, links)
+    assert site.lookup("client", "web") == [site.address("web", "two")], about
+    assert site.world.ask("client", site.address("web", "two"), 80), about
+    assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4, about
+
+
+def check_on_one(site: Site, about: str) -> None:
+    assert networks_of(site, "web") == {"one"}, about
+    links = site.out("web", "ip -o link").splitlines()
+    assert len(links) == 2, (about, links)
+    assert site.lookup("client", "web") == [], about
+    assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4, about
+    assert len([line for line in site.left() if line.startswith("address")]) == 2, about
+
+
+def test_connect_and_disconnect_killed(one: Site) -> None:
+    """At any moment."""
     site = one
     site.serve("web", "--network", "one", "-p", "8080:80")
     site.run("client", "--network", "two")
-    other = {"connect": "disconnect", "disconnect": "connect"}[verb]
-    words = {"connect": ("network", "connect", "two", "web"),
-             "disconnect": ("network", "disconnect", "two", "web")}  # fmt: skip
-    site.cli(*words["connect"])
-    if verb == "connect":
-        site.cli.ok(*words["disconnect"])
-    for delay in [*delays(site, *words[verb])]:
-        site.cli(*words[verb])  # the state from which it starts again
-        site.cli.ok(*words[other])
-        killed_after(site.cli.popen(*words[verb]), delay)
-        site.cli(*words[verb])  # or it is done already
-        there = "two" in site.inspect("web", "{{json .NetworkSettings.Networks}}")
-        assert there == (verb == "connect")
-        links = site.out("web", "ip -o link").splitlines()
-        assert len(links) == (3 if verb == "connect" else 2), links
-        if verb == "connect":
-            assert site.lookup("client", "web") == [site.address("web", "two")]
-            assert site.world.ask("client", site.address("web", "two"), 80)
-        else:
-            assert site.lookup("client", "web") == []
-        assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4
-    site.cli.ok("rm", "-f", "web", "client")
-    check_nothing_left(site)
+    connect, disconnect = (("network", verb, "two", "web") for verb in ("connect", "disconnect"))
+    for delay in [*delays(site, *connect)]:
+        site.cli(*connect)
+        killed_after(site.cli.popen(*disconnect), delay)
+        site.cli(*disconnect)
+        check_on_one(site, f"{delay}")
+        killed_after(site.cli.popen(*connect), delay)
+        again = site.cli(*connect)
+        check_on_both(site, f"{delay} {again}")
 
 
 def test_helper_killed(one: Site) -> None:
