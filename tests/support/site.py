@@ -221,6 +221,18 @@ class Site:
         ports = [f"port {element}" for element in self.elements()]
         return [*network_state(self.runtime_dir), *links, *ports]
 
+    def settles(self, expected: list[str]) -> bool:
+        """Whether that is left, at once; but for links, which the kernel takes down in the
+        background, with their namespaces."""
+
+        def given_out(left: list[str]) -> list[str]:
+            return [line for line in left if not line.startswith("link ")]
+
+        if given_out(self.left()) != given_out(expected):
+            return False
+        wait_for(lambda: self.left() == expected, "the links to go")
+        return True
+
     def nft(self, text: str) -> str:
         """``nft -f`` on the host."""
         return self.world.run("host", ["nft", "-f", "-"], input=text + "\n")
