@@ -20,7 +20,7 @@ from hypothesis import settings
 from fastbox._core.tree import remove_tree
 from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
-from tests.support.leaks import LeakCheck, open_text, nft_tables
+from tests.support.leaks import LeakCheck, nft_tables, open_text
 from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
