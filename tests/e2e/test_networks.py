@@ -64,7 +64,7 @@ def test_life(site: Site) -> None:
     # Its container cannot start any more, and says why.
     error = site.cli.fails(1, "start", "web")
     assert "network one not found" in error.splitlines()[0]
-    assert site.left() == []
+    site.wait_left()
 
 
 def test_refused(site: Site) -> None:
@@ -137,7 +137,7 @@ def test_run_refused(site: Site) -> None:
         error = site.cli.fails(125, "run", "--rm", *words.split(), "busybox", "true")
         assert why in error.splitlines()[0], (words, error)
         assert "Traceback" not in error
-    assert site.left() == left
+    site.wait_left(left)
     assert len(site.cli.ok("ps", "-aq").splitlines()) == 1
 
 
@@ -258,7 +258,7 @@ def test_host(site: Site) -> None:
     assert "Published ports are discarded when using host network mode" in done.err
     site.serve("web", "--network", "host", ports=(7070,))
     assert site.world.ask("outside", HOST4, 7070) == OUTSIDE4
-    assert site.left() == []
+    site.wait_left()
 
 
 def test_none(site: Site) -> None:
@@ -266,7 +266,7 @@ def test_none(site: Site) -> None:
     assert [line.split()[1] for line in out.splitlines()] == ["lo:"]
     site.run("box", "--network", "none")
     assert "none" in site.cli.fails(1, "network", "connect", "bridge", "box")
-    assert site.left() == []
+    site.wait_left()
 
 
 def test_of_another_container(site: Site) -> None:
@@ -280,11 +280,15 @@ def test_of_another_container(site: Site) -> None:
     for path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname"):
         assert site.out("web", f"cat {path}") == site.out("pod", f"cat {path}")
     assert site.out("web", "hostname") == "pod-host"
+    # What is exec'd there is in that network as well, not in the host's.
+    namespaces = {site.out(name, "readlink /proc/self/ns/net") for name in ("web", "pod")}
+    assert len(namespaces) == 1
     assert site.lookup("web", "pod") == [site.address("pod", "one")]
     # The first ends: its links do, whoever is still there.
     left = site.left()
     site.cli.ok("stop", "-t", "0", "pod")
-    assert left and site.left() == []
+    assert left
+    site.wait_left()
     assert "eth0" not in site.out("web", "ip -o link")
     error = site.cli.fails(125, "run", "--rm", "--network", "container:pod", "busybox", "true")
     assert "cannot join network of a non running container" in error.splitlines()[0]
@@ -312,7 +316,7 @@ def test_macvlan(site: Site) -> None:
         assert site.cli.fails(1, "network", "rm", "lan")
         site.cli.ok("rm", "-f", "web", "client")
         site.cli.ok("network", "rm", "lan")
-        assert site.left() == []
+        site.wait_left()
     finally:
         site.world.ip("outside", "address del 198.51.100.1/24 dev eth0")
 
