@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET = 0x40000000
 _DISABLE_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"  # of the thread's own namespace
+_ARP_NOTIFY = "/proc/sys/net/ipv4/conf/default/arp_notify"
 
 
 class Connecting:
@@ -104,7 +105,8 @@ class Connecting:
                 parts = endpoint.messages_of(
                     network, place, is_gateway=is_gateway, namespace=namespace.fd
                 )
-                namespace.send(parts, ipv6=bool(place.address6))
+                announced = endpoint.is_announced(host.networks, network, attachment)
+                namespace.send(parts, ipv6=bool(place.address6), announced=announced)
             names.add(host.networks, place)
             self._settle(container, after, joined)
         except BaseException:
@@ -227,7 +229,7 @@ class _Namespace:
         if failure:
             raise failure[0]
 
-    def send(self, parts: list[Messages], *, ipv6: bool) -> None:
+    def send(self, parts: list[Messages], *, ipv6: bool, announced: bool) -> None:
         """Make a link."""
         from ..network import messages
 
@@ -235,9 +237,12 @@ class _Namespace:
 
         def inside() -> None:
             nonlocal about
+            settings = {_ARP_NOTIFY: str(int(announced))}
             if not ipv6:
-                with contextlib.suppress(OSError), open(_DISABLE_IPV6, "w") as file:
-                    file.write("1")
+                settings[_DISABLE_IPV6] = "1"
+            for path, value in settings.items():
+                with contextlib.suppress(OSError), open(path, "w") as file:
+                    file.write(value)
             with messages.open_socket(messages.NETLINK_ROUTE) as own:
                 for part in parts:
                     about = part.about

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from .. import atomic
 from ..errors import Conflict, Unsupported
 from . import device, leases, messages, options
 from .types import Attachment, Endpoint, Network, Subnet
@@ -92,6 +93,23 @@ def _mac(address: str) -> str:
     cache is wrong."""
     tail = socket.inet_aton(address) if address else os.urandom(4)
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *tail))
+
+
+def is_announced(networks: str, network: Network, attachment: Attachment) -> bool:
+    """Whether an endpoint's neighbours must be told its MAC, because they may know another one for
+    its address: on a bridge only where somebody has, or had, one of his own. (An announcement is
+    copied to each port of the bridge: a millisecond with 500.)
+
+    Args:
+        networks: ``RUNTIME/networks``; the network has a directory there.
+    """
+    if network.driver != "bridge":
+        return True
+    mark = f"{networks}/{network.id}/macs"
+    if attachment.mac:
+        atomic.touch(mark)
+        return True
+    return os.path.exists(mark)
 
 
 def messages_of(
