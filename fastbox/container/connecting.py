@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET = 0x40000000
 _DISABLE_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"  # of the thread's own namespace
+_ARP_NOTIFY = "/proc/sys/net/ipv4/conf/default/arp_notify"
 
 
 class Connecting:
@@ -247,8 +248,9 @@ class _Namespace:
         def inside() -> None:
             nonlocal about
             # What the container was started with may be the opposite.
-            with contextlib.suppress(OSError), open(_DISABLE_IPV6, "w") as file:
-                file.write("0" if ipv6 else "1")
+            for path, value in ((_ARP_NOTIFY, "1"), (_DISABLE_IPV6, "0" if ipv6 else "1")):
+                with contextlib.suppress(OSError), open(path, "w") as file:
+                    file.write(value)
             with messages.open_socket(messages.NETLINK_ROUTE) as own:
                 for part in parts:
                     about = part.about

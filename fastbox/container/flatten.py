@@ -70,13 +70,14 @@ class Network(msgspec.Struct, frozen=True):
 
     Attributes:
         messages: what makes its links, in its own namespace. socket: of the host's, for some.
-        ipv6: any of its networks has it.
+        ipv6: any of its networks has it. announced: its neighbours are to learn its MAC.
         join: descriptor of another container's namespace, instead of one of its own.
     """
 
     messages: list[Messages] = []
     socket: int = -1
     ipv6: bool = False
+    announced: bool = False
     join: int | None = None
 
 
@@ -157,8 +158,10 @@ def flatten(
 
 def _network(builder: PlanBuilder, network: Network) -> None:
     """The container's links. What is set before holds for all of them: no router that anybody in a
-    network can pretend to be is believed (CVE-2020-13401), neighbours learn of a reused address."""
-    values = {"ipv6/conf/default/accept_ra": "0", "ipv4/conf/default/arp_notify": "1"}
+    network can pretend to be is believed (CVE-2020-13401)."""
+    values = {"ipv6/conf/default/accept_ra": "0"}
+    if network.announced:
+        values["ipv4/conf/default/arp_notify"] = "1"
     if not network.ipv6:
         values["ipv6/conf/default/disable_ipv6"] = "1"
     for name, value in values.items():

@@ -242,7 +242,12 @@ class Starting(Access):
         socket = held.enter_context(messages.open_socket(messages.NETLINK_ROUTE))
         places = connection.networking.endpoints
         ipv6 = any(place.address6 for place in places)
-        return Network(messages=connection.messages, socket=socket.fileno(), ipv6=ipv6)
+        return Network(
+            messages=connection.messages,
+            socket=socket.fileno(),
+            ipv6=ipv6,
+            announced=connection.announced,
+        )
 
     def _remember_failure(self, record: ContainerRecord, error: FastboxError) -> None:
         code = error.run_exit_code if error.run_exit_code != 125 else 128

@@ -57,12 +57,14 @@ class Connection(msgspec.Struct):
         sockets: of published ports, for the monitor.
         netfilter: an nfnetlink socket, likewise: the close of its last descriptor waits for an RCU
             grace period (10 ms) while anybody's elements are being deleted.
+        announced: its neighbours are to learn its MAC.
     """
 
     networking: Networking
     messages: list[endpoint.Messages]
     sockets: list[socket.socket]
     netfilter: socket.socket | None = None
+    announced: bool = False
 
     @property
     def kept(self) -> list[socket.socket]:
@@ -155,7 +157,11 @@ class Host:
             for message in endpoint.messages_of(network, place, is_gateway=place is gateway)
         ]
         sockets = [s for item in reserved for s in item.sockets]
-        return Connection(networking, made, sockets, netfilter)
+        announced = [
+            endpoint.is_announced(self.networks, network, attachment, place)
+            for network, attachment, place in joined
+        ]
+        return Connection(networking, made, sockets, netfilter, any(announced))
 
     def join(
         self, wanted: Wanted, attachment: Attachment, interface: str, undo: contextlib.ExitStack

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from .. import atomic
 from ..errors import Conflict, InvalidArgument, Unsupported
 from . import device, leases, messages, options
 from .types import Attachment, Endpoint, Network, Subnet
@@ -106,6 +107,28 @@ def _mac(address: str) -> str:
     cache is wrong."""
     tail = socket.inet_aton(address) if address else os.urandom(4)
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *tail))
+
+
+def is_announced(
+    networks: str, network: Network, attachment: Attachment, endpoint: Endpoint
+) -> bool:
+    """Whether an endpoint's neighbours must be told its MAC: they may know another one for its
+    address, where somebody has, or had, one of his own; or the bridge knows it at another port, of
+    a container that has just ended. (An announcement is copied to each port: a millisecond with
+    500.)
+
+    Args:
+        networks: ``RUNTIME/networks``; the network has a directory there.
+    """
+    if network.driver != "bridge":
+        return True
+    mark = f"{networks}/{network.id}/macs"
+    if attachment.mac:
+        atomic.touch(mark)
+    if os.path.exists(mark):
+        return True
+    bridge = device.bridge_index(network.device)
+    return bridge is not None and messages.is_known(bridge, endpoint.mac)
 
 
 def messages_of(

@@ -22,6 +22,7 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NESTED = 0x8000
 _NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 17, 19, 20, 24
+_NEWNEIGH, _GETNEIGH = 28, 30
 _UP = 0x1
 
 # nf_tables
@@ -301,6 +302,16 @@ def open_socket(protocol: int) -> contextlib.closing[socket.socket]:
     """A netlink socket of this thread's network namespace, to be closed."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
     return contextlib.closing(socket.socket(socket.AF_NETLINK, kind, protocol))
+
+
+def is_known(bridge: int, mac: str) -> bool:
+    """Whether a bridge has learned at which port a MAC is (Linux 5.0)."""
+    body = struct.pack("=BxxxiHBB", 7, 0, 0, 0, 0)  # AF_BRIDGE
+    body += attribute(2, mac_bytes(mac)) + attribute(9, struct.pack("=I", bridge))  # NDA_*
+    with open_socket(NETLINK_ROUTE) as asking:
+        asking.send(_message(_GETNEIGH, 0, body))
+        _, kind, *_ = _HEADER.unpack_from(asking.recv(8192))
+    return bool(kind == _NEWNEIGH)
 
 
 def send(to: socket.socket, data: bytes, answers: int = 1) -> None:
