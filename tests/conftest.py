@@ -20,7 +20,7 @@ from hypothesis import settings
 from fastbox._core.tree import remove_tree
 from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
-from tests.support.leaks import LeakCheck, nft_tables
+from tests.support.leaks import LeakCheck, nft_tables, open_text
 from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
@@ -136,6 +136,18 @@ def session_base() -> Iterator[str]:
         yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
         remove_tree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forwarding() -> Iterator[None]:
+    """The host forwards packets after the tests if it did before."""
+    paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+    before = {path: open_text(path) for path in paths}
+    yield
+    for path, value in before.items():
+        if value and open_text(path) != value:
+            with open(path, "w") as file:
+                file.write(value)
 
 
 @pytest.fixture

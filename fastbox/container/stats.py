@@ -36,7 +36,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
         memory: bytes in use, without page cache that nobody used lately (as Docker counts).
         memory_limit: bytes that it may use: its own limit, else the host's memory.
         net_rx, net_tx: bytes received and sent by its interfaces other than lo; 0 with the host's
-            network.
+            network. interfaces: the same for each (``Endpoint.interface`` tells its network).
         block_read, block_write: bytes that it read from and wrote to block devices.
         pids: processes and threads.
     """
@@ -49,6 +49,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     memory_limit: int = 0
     net_rx: int = 0
     net_tx: int = 0
+    interfaces: dict[str, tuple[int, int]] = {}
     block_read: int = 0
     block_write: int = 0
     pids: int = 0
@@ -79,9 +80,9 @@ def sample(container: Container, cgroup: Cgroup, *, joined_late: bool = False) -
     group = _Group(cgroup, joined_late)
     memory, limit = group.memory()
     read, write = group.block_io()
-    received, sent = 0, 0
+    interfaces: dict[str, tuple[int, int]] = {}
     if record.config.network != "host":
-        received, sent = _network(state.pid, state.pid_starttime)
+        interfaces = _interfaces(state.pid, state.pid_starttime)
     return Stats(
         id=record.id,
         name=record.name,
@@ -89,8 +90,9 @@ def sample(container: Container, cgroup: Cgroup, *, joined_late: bool = False) -
         cpu=group.cpu(),
         memory=memory,
         memory_limit=limit,
-        net_rx=received,
-        net_tx=sent,
+        net_rx=sum(received for received, _ in interfaces.values()),
+        net_tx=sum(sent for _, sent in interfaces.values()),
+        interfaces=interfaces,
         block_read=read,
         block_write=write,
         pids=group.pids(),
@@ -284,12 +286,12 @@ def _io_of(pid: int) -> tuple[int, int]:
     return read, write
 
 
-def _network(pid: int, started: int) -> tuple[int, int]:
-    """Bytes received and sent in a process's network namespace."""
-    received = sent = 0
+def _interfaces(pid: int, started: int) -> dict[str, tuple[int, int]]:
+    """Bytes received and sent in a process's network namespace, by interface."""
+    found: dict[str, tuple[int, int]] = {}
     for line in _proc(pid, "net/dev").splitlines()[2:]:
         name, _, rest = line.partition(b":")
         fields = rest.split()
         if name.strip() != b"lo" and len(fields) > 8:
-            received, sent = received + int(fields[0]), sent + int(fields[8])
-    return (received, sent) if process.is_alive(pid, started) else (0, 0)
+            found[name.strip().decode(errors="replace")] = int(fields[0]), int(fields[8])
+    return found if process.is_alive(pid, started) else {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -331,13 +332,16 @@ def save(directory: str, networking: Networking) -> None:
     atomic.write(f"{directory}/{STATE}", msgspec.json.encode(networking), sync=False)
 
 
-_decoder: msgspec.json.Decoder[Networking] = msgspec.json.Decoder(Networking)
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Networking]:
+    """Made when it is needed: not by a start."""
+    return msgspec.json.Decoder(Networking)
 
 
 def load(directory: str) -> Networking:
     """What the last run has, or had, of networks; empty: nothing."""
     try:
         with open(f"{directory}/{STATE}", "rb") as file:
-            return _decoder.decode(file.read())
+            return _decoder().decode(file.read())
     except (FileNotFoundError, msgspec.DecodeError):
         return Networking()

@@ -14,6 +14,7 @@ from fastbox.container.cgroups import Cgroup, CgroupLayout
 from fastbox.container.record import Container, ContainerRecord, ContainerState, Status
 from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
+from fastbox.network.types import Attachment
 from tests.support.boxes import execute, start
 from tests.support.wait import wait_for
 
@@ -144,8 +145,8 @@ def test_network_of_all_interfaces_but_lo(monkeypatch: pytest.MonkeyPatch) -> No
     from fastbox.container import process
 
     me = os.getpid(), process.start_time(os.getpid())
-    assert stats._network(*me) == (111, 23)
-    assert stats._network(me[0], me[1] + 1) == (0, 0)  # another process by now
+    assert stats._interfaces(*me) == {"eth0": (100, 20), "eth1": (11, 3)}
+    assert stats._interfaces(me[0], me[1] + 1) == {}  # another process by now
 
 
 def test_percent() -> None:
@@ -207,3 +208,21 @@ def test_async(root: str, runtime_dir: str, busybox_image: str) -> None:
             return await engine.stats("box")
 
     assert asyncio.run(main()).name == "box"
+
+
+def test_of_each_interface(engine: Engine, busybox_image: str) -> None:
+    for name in ("one", "two"):
+        engine.create_network(name)
+    box = start(
+        engine,
+        busybox_image,
+        network="one",
+        networks=[Attachment(network="one"), Attachment(network="two")],
+    )
+    places = {place.network: place for place in engine.networking(box).endpoints}
+    assert execute(engine, box, "ping", "-c3", places["two"].gateway).code == 0
+    found = engine.stats(box.id)
+    received, sent = found.interfaces[places["two"].interface]
+    assert received >= 3 * 84 and sent >= 3 * 84
+    assert set(found.interfaces) == {place.interface for place in places.values()}
+    assert found.net_rx == sum(rx for rx, _ in found.interfaces.values())

@@ -385,5 +385,6 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (strchr(flags, 'd') || (alone && strchr(flags, 'r')) ||
       (strchr(flags, 's') && supervisor_is_missing(argv[ARG_RUNTIME])))
     run_command(argv, envp);
+  network_linger();
   return 0;
 }

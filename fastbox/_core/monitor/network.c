@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../launch/start.h"
@@ -27,6 +28,7 @@
 #define HELPER_FDS 7 /* published ports are the helper's descriptors from here on */
 #define RETRY_SECONDS 1
 #define BATCH 8192
+#define LINGER_MS 60
 
 static const char *container;
 static int networks = -1;   /* RUNTIME/networks */
@@ -219,4 +221,15 @@ void network_end(void) {
     if (names[i] >= 0) close(names[i]);
   for (int i = 0; i < nports; i++) close(FB_FD_END + i);
   release();
+}
+
+/* The close would wait with the lock of the namespace's rule sets held: a container that is started
+ * right after this one, `restart` for example, would wait for it to publish its ports. After the
+ * grace period there is nothing to wait for. */
+void network_linger(void) {
+  struct timespec time = {0, LINGER_MS * 1000000L};
+  if (!nports || netfilter < 0) return;
+  dup2(netfilter, 3);
+  syscall(SYS_close_range, 4, ~0u, 0); /* a client's standard output may be among them */
+  nanosleep(&time, NULL);
 }

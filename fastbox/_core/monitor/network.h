@@ -16,5 +16,7 @@ void network_serve(void);
 void network_end(void);
 /* Tell of it, after the container's own end. */
 void network_told(void);
+/* The last thing that the monitor does; it closes all descriptors. */
+void network_linger(void);
 
 #endif
