@@ -172,7 +172,7 @@ def test_a_bridge_that_is_something_else(foreign: Site) -> None:
         error = site.cli.fails(125, "run", "--rm", "--network", "one", "busybox", "true")
         assert "joining network one" in error.splitlines()[0]
         assert "Traceback" not in error
-        site.wait_left()
+        assert site.settles([])
         assert site.cli.ok("ps", "-aq") == ""
     finally:
         world.ip("host", f"link del {device}")

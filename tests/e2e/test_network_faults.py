@@ -337,7 +337,7 @@ def without(site: Site, *wrapper: str) -> subprocess.CompletedProcess[str]:
 def check_lacking(site: Site, done: subprocess.CompletedProcess[str], why: str) -> None:
     assert done.returncode == 125, done
     assert why in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
-    site.wait_left()
+    assert site.settles([])
     assert site.cli.ok("ps", "-aq") == ""
 
 

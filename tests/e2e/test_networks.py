@@ -64,7 +64,7 @@ def test_life(site: Site) -> None:
     # Its container cannot start any more, and says why.
     error = site.cli.fails(1, "start", "web")
     assert "network one not found" in error.splitlines()[0]
-    site.wait_left()
+    assert site.settles([])
 
 
 def test_refused(site: Site) -> None:
@@ -137,7 +137,7 @@ def test_run_refused(site: Site) -> None:
         error = site.cli.fails(125, "run", "--rm", *words.split(), "busybox", "true")
         assert why in error.splitlines()[0], (words, error)
         assert "Traceback" not in error
-    site.wait_left(left)
+    assert site.settles(left)
     assert len(site.cli.ok("ps", "-aq").splitlines()) == 1
 
 
@@ -258,7 +258,7 @@ def test_host(site: Site) -> None:
     assert "Published ports are discarded when using host network mode" in done.err
     site.serve("web", "--network", "host", ports=(7070,))
     assert site.world.ask("outside", HOST4, 7070) == OUTSIDE4
-    site.wait_left()
+    assert site.settles([])
 
 
 def test_none(site: Site) -> None:
@@ -266,7 +266,7 @@ def test_none(site: Site) -> None:
     assert [line.split()[1] for line in out.splitlines()] == ["lo:"]
     site.run("box", "--network", "none")
     assert "none" in site.cli.fails(1, "network", "connect", "bridge", "box")
-    site.wait_left()
+    assert site.settles([])
 
 
 def test_of_another_container(site: Site) -> None:
@@ -288,7 +288,7 @@ def test_of_another_container(site: Site) -> None:
     left = site.left()
     site.cli.ok("stop", "-t", "0", "pod")
     assert left
-    site.wait_left()
+    assert site.settles([])
     assert "eth0" not in site.out("web", "ip -o link")
     error = site.cli.fails(125, "run", "--rm", "--network", "container:pod", "busybox", "true")
     assert "cannot join network of a non running container" in error.splitlines()[0]
@@ -316,7 +316,7 @@ def test_macvlan(site: Site) -> None:
         assert site.cli.fails(1, "network", "rm", "lan")
         site.cli.ok("rm", "-f", "web", "client")
         site.cli.ok("network", "rm", "lan")
-        site.wait_left()
+        assert site.settles([])
     finally:
         site.world.ip("outside", "address del 198.51.100.1/24 dev eth0")
 

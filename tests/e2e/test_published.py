@@ -266,7 +266,7 @@ def test_a_process_of_the_host_has_it(site: Site, address: str, protocol: str) -
             site, "web", error,
             f"failed to bind host port 0.0.0.0:8080/{protocol}: address already in use",
         )  # fmt: skip
-        site.wait_left()
+        assert site.settles([])
         site.serve("other", "-p", f"192.0.2.1:8081:80/{protocol}")  # another one works
 
 
@@ -280,13 +280,13 @@ def test_another_container_has_it(site: Site) -> None:
     error = site.cli.fails(125, "run", "--rm", "-p", "1:1", "-p", "127.0.0.1:8080:80", "busybox",
                            "true")  # fmt: skip
     check_refused(site, "", error, "Bind for 127.0.0.1:8080 failed: port is already allocated")
-    site.wait_left(left)
+    assert site.settles(left)
     assert site.cli.ok("ps", "-aq").count("\n") == 0
     # A created one gets it once it is free, and tells 1 until then.
     words = ("-v", f"{site.peer}:/peer:ro", "busybox", "/peer", "80")
     site.cli.ok("create", "--name", "web", "-p", "8080:80", *words)
     assert "port is already allocated" in site.cli.fails(1, "start", "web")
-    site.wait_left(left)
+    assert site.settles(left)
     site.cli.ok("stop", "-t", "0", "first")
     site.cli.ok("start", "web")
     site.wait_listening("web", [80])
@@ -305,7 +305,7 @@ def test_two_race_for_a_port(site: Site) -> None:
         won = next(out for (out, _), code in ends if code == 0).decode().strip()
         assert len(site.elements()) == 1
         site.cli.ok("rm", "-f", won)
-        site.wait_left(quiet)
+        assert site.settles(quiet)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "rm", "kill -9 of the monitor", "exit"])
@@ -327,13 +327,13 @@ def test_free_at_once(site: Site, how: str) -> None:
     else:
         kill_and_wait(site.monitor("first"))
     if how != "kill -9 of the monitor":
-        site.wait_left()
+        assert site.settles([])
     site.serve("second", *ports)
     assert site.world.ask("outside", HOST4, 8080) == OUTSIDE4
     assert len(site.elements()) == 6
     site.cli.ok("rm", "-f", "second")
     site.cli.ok("ps")
-    site.wait_left()
+    assert site.settles([])
 
 
 def kill_and_wait(pid: int) -> None:
@@ -373,5 +373,5 @@ def test_bad_specs(site: Site) -> None:
         error = site.cli.fails(125, "run", "--rm", "-p", spec, "busybox", "true")
         assert error.strip() and "Traceback" not in error
         assert len(error.splitlines()) <= 4, error
-    site.wait_left()
+    assert site.settles([])
     assert site.cli.ok("ps", "-aq") == ""

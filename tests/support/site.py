@@ -221,13 +221,17 @@ class Site:
         ports = [f"port {element}" for element in self.elements()]
         return [*network_state(self.runtime_dir), *links, *ports]
 
-    def wait_left(self, expected: Sequence[str] = ()) -> None:
-        """Wait until that is what is left: the kernel takes the links of a namespace that has ended
-        down in its own time."""
-        try:
-            wait_for(lambda: self.left() == list(expected), timeout=10)
-        except AssertionError:
-            assert self.left() == list(expected)
+    def settles(self, expected: list[str]) -> bool:
+        """Whether that is left, at once; but for links, which the kernel takes down in the
+        background, with their namespaces."""
+
+        def given_out(left: list[str]) -> list[str]:
+            return [line for line in left if not line.startswith("link ")]
+
+        if given_out(self.left()) != given_out(expected):
+            return False
+        wait_for(lambda: self.left() == expected, "the links to go")
+        return True
 
     def resolve(self, name: str, what: str) -> list[str]:
         """The same as ``lookup`` for IPv4, by a query of this process: it is quicker."""
