@@ -4,6 +4,7 @@ rest of a start's address."""
 from __future__ import annotations
 
 import _socket as socket  # the module over it costs milliseconds
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 BITS = {4: 32, 6: 128}
@@ -55,6 +56,18 @@ def text(family: int, number: int) -> str:
     if family == 4:
         return socket.inet_ntoa(number.to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, number.to_bytes(16, "big"))
+
+
+def numbers(family: int, texts: Iterable[str]) -> Iterator[int]:
+    """Those of a family; what is no address of it is passed over. (Quicker than ``parse``: of a
+    thousand texts at each start.)"""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    pton, number = socket.inet_pton, int.from_bytes
+    for address in texts:
+        try:
+            yield number(pton(kind, address), "big")
+        except OSError:
+            continue
 
 
 def parse_prefix(subnet: str) -> tuple[Block, int]:

@@ -180,18 +180,17 @@ def make_directory(path: str) -> None:
 def _lowest(where: str, family: int, space: _Space, holder: str) -> str:
     """Take the lowest free address; ``""``: there is none."""
     try:
-        taken = set(os.listdir(where))
+        names = os.listdir(where)
     except FileNotFoundError:
-        taken = set()
-    never, text = space.never, addresses.text
+        names = []
+    passed = {*addresses.numbers(family, names), *space.never}
     # At most all of the taken ones are passed over: of a /64 no more is looked at than there is.
     for number in range(space.first, space.last + 1):
-        if number in never:
-            continue
-        address = text(family, number)
-        # What another process took since: the next one.
-        if address not in taken and _make(where, address, holder):
-            return address
+        if number not in passed:
+            address = addresses.text(family, number)
+            # What another process took since: the next one.
+            if _make(where, address, holder):
+                return address
     return ""
 
 
