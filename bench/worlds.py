@@ -3,6 +3,7 @@ another network namespace, so that neither engine's packet filter sees the other
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -77,13 +78,14 @@ class Daemon:
 
     def __init__(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="fb-bench-docker-", dir="/var/tmp")
-        self.cgroups = {name for name in self._groups() if os.path.isdir(name)}
+        self.cgroup = f"fastbox-bench-{os.getpid()}"
         run = os.path.join(self.directory, "run")
         os.mkdir(run)
         # Its socket is where both see it; its other runtime files are on a tmpfs, as on a host.
         address = f"unix://{self.directory}/socket"
         argv = ["dockerd", "--data-root", f"{self.directory}/data", "--exec-root", run]
         argv += ["--host", address, "--pidfile", f"{run}/pid", "--log-level", "error"]
+        argv += ["--cgroup-parent", f"/{self.cgroup}"]
 
         def enter() -> None:
             _check(_libc.unshare(CLONE_NEWNS), "unshare")
@@ -104,11 +106,6 @@ class Daemon:
         while docker_answers() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
 
-    @staticmethod
-    def _groups() -> list[str]:
-        names = [_CGROUPS, *(entry.path for entry in os.scandir(_CGROUPS) if entry.is_dir())]
-        return [os.path.join(name, "docker") for name in names]
-
     def close(self) -> None:
         """End it, and remove all that it had."""
         self.process.terminate()
@@ -119,6 +116,6 @@ class Daemon:
             self.process.wait()
         del os.environ["DOCKER_HOST"]
         shutil.rmtree(self.directory)
-        for name in self._groups():
-            if name not in self.cgroups and os.path.isdir(name):
-                os.rmdir(name)
+        for base in [_CGROUPS, *(entry.path for entry in os.scandir(_CGROUPS))]:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(base, self.cgroup))
