@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def recorder(engine: Engine) -> Iterator[Recorder]:
 
 
 def make(engine: Engine, name: str = "web", **config: object) -> fastbox.Container:
-    values = {"command": SLEEP, "labels": {"a": "b"}, **config}
+    values = {"command": SLEEP, "labels": {"a": "b"}, "network": "none", **config}
     return engine.create(ContainerConfig(image="busybox", name=name, **values))  # type: ignore[arg-type]
 
 
@@ -134,8 +135,33 @@ def test_what_fails_tells_nothing(engine: Engine, busybox_image: str, recorder: 
 
 
 def test_run(engine: Engine, busybox_image: str, recorder: Recorder) -> None:
-    assert fastbox.run(busybox_image, ["true"], engine=engine).returncode == 0
+    assert fastbox.run(busybox_image, ["true"], engine=engine, network="none").returncode == 0
     assert recorder.actions()[:2] == ["create", "start"]
+
+
+def test_networks(engine: Engine, busybox_image: str) -> None:
+    """In Docker's order; the monitor tells of the end."""
+    stream = engine.events()
+    for name in ("one", "two"):
+        engine.create_network(name)
+    box = make(engine, network="one")
+    engine.start("web")
+    engine.connect_network("two", "web")
+    engine.disconnect_network("two", "web")
+    os.kill(engine.container("web").state.pid, signal.SIGKILL)
+    engine.wait("web")
+    told = []
+    while not told or told[-1] != "network disconnect one":
+        event = next(stream)
+        told.append(f"{event.type} {event.action} {event.attributes['name']}")
+    stream.close()
+    assert event.attributes == {"container": box.id, "name": "one", "type": "bridge"}
+    assert told == [
+        *("network create one", "network create two"),
+        *("container create web", "network connect one", "container start web"),
+        *("network connect two", "network disconnect two"),
+        *("container die web", "network disconnect one"),
+    ]
 
 
 def test_a_damaged_container_goes_too(

@@ -4,13 +4,14 @@ of Lifecycle."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import Conflict, FastboxError, LaunchError
+from ..errors import Conflict, FastboxError, LaunchError, NotRunning
 from ..network.types import Attachment, Endpoint, Network, Networking
-from . import etc_files, networking
+from . import etc_files, networking, process
 from .record import Container, ContainerRecord
 from .store import storing
 
@@ -79,7 +80,7 @@ class Connecting:
     def _connect_running(
         self, container: Container, attachment: Attachment, undo: contextlib.ExitStack
     ) -> None:
-        from ..network import endpoint, names, release
+        from ..network import attach, endpoint, names, release
 
         host, record = self.networks.host, container.record
         now = self.networks.of(container)
@@ -102,21 +103,25 @@ class Connecting:
             publisher=now.publisher,
             shared=now.shared,
         )
-        if after.ports and not after.publisher and network.driver == "bridge":
-            after.publisher = network.id
         joined = self._joined(record, after, attachment)
-        is_gateway = endpoint.gateway_of(joined) is place
-        # What undoes it is written first: this process may be killed at any time.
+        gateway = endpoint.gateway_of(joined)
+        if after.ports and not after.publisher:
+            publisher = attach.publisher_of(joined, gateway)
+            after.publisher = publisher[0].id if publisher is not None else ""
+        is_gateway = gateway is place
+        # What undoes it is written first, and what tells of it: this process may be killed at any
+        # time, and others sweep links that nobody tells of.
         directory = self.store.runtime_directory(record.id)
         release.write(directory, host.lines_of(record.id, after))
+        attach.save(directory, after)
+        self._check_alive(container)
         try:
             with _Namespace(container) as namespace:
-                namespace.delete(place)  # an interface of that name is of one that was
                 parts = endpoint.messages_of(
                     network, place, is_gateway=is_gateway, namespace=namespace.fd
                 )
                 namespace.send(parts, ipv6=bool(place.address6))
-            names.add(host.networks, place)
+            names.add(host.networks, place, record.id)
             self._settle(container, after, joined)
         except BaseException:
             self._disconnect_running(container, place)
@@ -168,8 +173,17 @@ class Connecting:
             namespace.delete(place)
             if gateway is not None:
                 namespace.route(gateway)
-        release.run(host.networks, [*names.lines_of(place), *endpoint.lease_lines(place)])
+        # First what undoes the rest: then nobody gives back in its name what is another's by then.
         self._settle(container, after, joined)
+        lines = names.lines_of(place, record.id), endpoint.lease_lines(place, record.id)
+        release.run(host.networks, [line for part in lines for line in part])
+
+    def _check_alive(self, container: Container) -> None:
+        """Raise NotRunning when the container has ended since its state was looked at: its monitor
+        may not have seen what was written meanwhile."""
+        if not process.is_alive(container.state.pid, container.state.pid_starttime):
+            self.networks.host.finish(self.store.runtime_directory(container.id))
+            raise NotRunning(f"container {container.id} is not running")
 
     def _joined(
         self, record: ContainerRecord, now: Networking, new: Attachment | None = None
@@ -208,7 +222,11 @@ class _Namespace:
     """The network namespace of a running container, for the engine to change."""
 
     def __init__(self, container: Container) -> None:
-        self.fd = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        pid, started = container.state.pid, container.state.pid_starttime
+        self.fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if not process.is_alive(pid, started):  # it may be another process's by now
+            os.close(self.fd)
+            raise NotRunning(f"container {container.id} is not running")
 
     def __enter__(self) -> _Namespace:
         return self
@@ -281,12 +299,24 @@ class _Namespace:
         self.inside(inside)
 
     def delete(self, place: Endpoint) -> None:
-        """The link goes; it may be gone."""
+        """The link goes, whatever the container calls its end; it may be gone.
+
+        Raises:
+            OSError: it stays: its address is not free.
+        """
         from ..network import messages
 
-        def inside() -> None:
-            with messages.open_socket(messages.NETLINK_ROUTE) as own:
-                messages.send(own, messages.delete_link(place.interface))
+        def delete() -> None:
+            with messages.open_socket(messages.NETLINK_ROUTE) as netlink:
+                messages.send(
+                    netlink, messages.delete_link(place.host_interface or place.interface)
+                )
 
-        with contextlib.suppress(OSError):
-            self.inside(inside)
+        try:
+            if place.host_interface:
+                delete()
+            else:
+                self.inside(delete)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise

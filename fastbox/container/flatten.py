@@ -71,6 +71,7 @@ class Network(msgspec.Struct, frozen=True):
     Attributes:
         messages: what makes its links, in its own namespace. socket: of the host's, for some.
         ipv6: any of its networks has it. announced: its neighbours are to learn its MAC.
+        names: there is a name server; also where a network may come later.
         join: descriptor of another container's namespace, instead of one of its own.
     """
 
@@ -78,6 +79,7 @@ class Network(msgspec.Struct, frozen=True):
     socket: int = -1
     ipv6: bool = False
     announced: bool = False
+    names: bool = False
     join: int | None = None
 
 
@@ -127,7 +129,7 @@ def flatten(
     _mount_all(builder, spec, attach, cgroup, cgroup_slots)
     if spec["process"].get("terminal"):
         builder.op(core.OP_CONSOLE, x=window[0] << 16 | window[1])
-    if network is not None and network.messages:
+    if network is not None and network.names:
         _network(builder, network)
     for name, value in linux["sysctl"].items():
         builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)

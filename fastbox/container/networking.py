@@ -13,7 +13,7 @@ from ..errors import Conflict, FastboxError, InvalidArgument, NotFound
 from ..locks import lock
 from ..network import wishes
 from ..network.types import Attachment, Networking
-from . import names
+from . import names, process
 
 if TYPE_CHECKING:
     from ..network.attach import Connection, Host, Wanted
@@ -58,6 +58,7 @@ class ContainerNetworks:
                 stale=self._is_stale,
                 running=self._running,
                 holder_of=self._holder_of,
+                settle=self._settle,
             )
         return self._host
 
@@ -129,7 +130,7 @@ class ContainerNetworks:
 
         config = record.config
         more = [config.hostname] if config.hostname else []
-        if service := record.labels.get(_SERVICE):
+        if service := config.labels.get(_SERVICE):  # the user's, never an image's
             more.append(service)
         return Wanted(
             id=record.id,
@@ -169,28 +170,32 @@ class ContainerNetworks:
         except OSError as error:
             raise refusal from error
         undo.callback(os.close, fd)
-        if not self.store.state(target.record).status.is_up:  # the pid was still its own
+        # First told, then looked: its monitor reads what we told after init's end.
+        if not self._share(other) or not process.is_alive(state.pid, state.pid_starttime):
             raise refusal
-        self._share(other)
         return fd
 
-    def _share(self, container_id: str) -> None:
-        """A namespace that others are in does not go with its container: its links must."""
+    def _share(self, container_id: str) -> bool:
+        """A namespace that others are in does not go with its container: its links must. False: it
+        has just ended."""
         from ..network import attach, messages, release
 
         directory = self.store.runtime_directory(container_id)
         networking = attach.load(directory)
         if networking.shared or not networking.endpoints:
-            return
+            return True
         networking.shared = True
         links = [
             f"l {messages.delete_link(place.host_interface).hex()}"
             for place in networking.endpoints
             if place.host_interface
         ]
-        with contextlib.suppress(FileNotFoundError):  # it is just ending
+        try:
             release.append(directory, links)
-            attach.save(directory, networking)
+        except FileNotFoundError:
+            return False
+        attach.save(directory, networking)
+        return True
 
     # looking ------------------------------------------------------------------------------------
     def of(self, container: Container) -> Networking:
@@ -322,7 +327,6 @@ class ContainerNetworks:
 
     def give_back(self, container_id: str) -> bool:
         """Do what a killed monitor did not; False: the container runs, or is being started."""
-        from ..network import release
 
         with contextlib.ExitStack() as held:
             try:
@@ -334,9 +338,7 @@ class ContainerNetworks:
             with contextlib.suppress(NotFound):
                 if self.store.state(self.store.load_record(container_id)).status.is_up:
                     return False
-            release.finish(
-                f"{self.store.runtime}/networks", self.store.runtime_directory(container_id)
-            )
+            self.host.finish(self.store.runtime_directory(container_id))
         return True
 
     def owes(self, container_id: str) -> bool:
@@ -346,10 +348,12 @@ class ContainerNetworks:
     def finish(self, container_id: str) -> None:
         """``give_back``, by who holds the container's lock and knows that it does not run."""
         if self.owes(container_id):
-            from ..network import release
+            self.host.finish(self.store.runtime_directory(container_id))
 
-            directory = self.store.runtime_directory(container_id)
-            release.finish(f"{self.store.runtime}/networks", directory)
+    def _settle(self) -> None:
+        for container_id in self.store.ids():
+            if self.owes(container_id):
+                self.give_back(container_id)
 
     def sweep(self, up: set[str]) -> None:
         """Give back what killed processes have left: addresses whose holder is gone, links whose
@@ -368,6 +372,10 @@ class ContainerNetworks:
                     holder = os.readlink(f"{directory}/{name}")
                     if holder.partition("/")[0] not in up and self._is_stale(holder):
                         leases.free(self.store.runtime, network_id, name, holder)
+        with contextlib.suppress(FileNotFoundError):
+            for container_id in os.listdir(f"{base}/boxes"):
+                if container_id not in up and names.is_id(container_id):
+                    self.give_back(container_id)
         self._sweep_links()
 
     def _sweep_links(self) -> None:
@@ -398,10 +406,10 @@ class ContainerNetworks:
             return
         host, wanted = self.host, self.wanted(record)
         for place in networking.endpoints:
-            gone = names.lines_of(place)
+            gone = names.lines_of(place, record.id)
             place.names = names.usable([*wanted.names, *place.aliases])
-            names.add(host.networks, place)
-            kept = set(names.lines_of(place))
+            names.add(host.networks, place, record.id)
+            kept = set(names.lines_of(place, record.id))
             release.run(host.networks, [line for line in gone if line not in kept])
             for address in place.addresses:
                 leases.rename(
@@ -409,6 +417,8 @@ class ContainerNetworks:
                 )
         release.write(directory, host.lines_of(record.id, networking))
         attach.save(directory, networking)
+        if not process.is_alive(*self.store.init(record.id)):  # and its monitor has seen the old
+            host.finish(directory)
 
 
 def _with_leases(base: str) -> list[str]:

@@ -218,13 +218,13 @@ class Starting(Access):
         for path in (*marks, f"{runtime}/renamed"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        with contextlib.ExitStack() as undo, contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
             try:
                 joined = self.networks.joined_namespace(record, held)
                 connection = self.networks.connect(record, undo)
                 for item in connection.kept if connection is not None else []:
                     held.callback(item.close)  # the monitor has its own
-                network = self._network(connection, joined, held)
+                network = self._network(record, connection, joined, held)
                 started = self._launch_on(record, directory, streams, network, connection)
             except FastboxError as error:
                 self._remember_failure(record, error)
@@ -233,10 +233,21 @@ class Starting(Access):
         return started
 
     def _network(
-        self, connection: Connection | None, joined: int | None, held: contextlib.ExitStack
+        self,
+        record: ContainerRecord,
+        connection: Connection | None,
+        joined: int | None,
+        held: contextlib.ExitStack,
     ) -> Network | None:
+        if joined is not None:
+            return Network(join=joined)
         if connection is None:
-            return None if joined is None else Network(join=joined)
+            if record.config.network in ("none", "host"):
+                return None
+            from ..network.names import make_directories
+
+            make_directories(f"{self.store.runtime}/networks")
+            return Network(names=True)  # on no network now; `network connect` may come
         from ..network import messages
 
         socket = held.enter_context(messages.open_socket(messages.NETLINK_ROUTE))
@@ -247,6 +258,7 @@ class Starting(Access):
             socket=socket.fileno(),
             ipv6=ipv6,
             announced=connection.announced,
+            names=True,
         )
 
     def _remember_failure(self, record: ContainerRecord, error: FastboxError) -> None:
@@ -282,7 +294,7 @@ class Starting(Access):
                 cleanup=launch.end_command(self.root, self.store.runtime, record),
                 streams=streams,
                 ports=[item.fileno() for item in connection.sockets] if connection else (),
-                names=connection is not None,
+                names=network is not None and network.names,
                 netfilter=connection.netfilter_fd if connection is not None else -1,
             )
         except BaseException as error:

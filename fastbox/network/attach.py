@@ -11,6 +11,7 @@ import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
 import functools
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -62,12 +63,12 @@ class Connection(msgspec.Struct):
 
     networking: Networking
     messages: list[endpoint.Messages]
-    sockets: list[socket.socket]
+    sockets: list[socket.socket | io.FileIO]
     netfilter: socket.socket | None = None
     announced: bool = False
 
     @property
-    def kept(self) -> list[socket.socket]:
+    def kept(self) -> list[socket.socket | io.FileIO]:
         """Descriptors to close once the monitor has its own."""
         return [*self.sockets, *([self.netfilter] if self.netfilter is not None else [])]
 
@@ -93,6 +94,7 @@ class Host:
         stale: whether a lease's holder (``ID/NAME``) is gone.
         running: the networks of all containers that run, to restore rules that were flushed.
         holder_of: name of the container that has a port (protocol, number), or None.
+        settle: gives back what all containers owe that do not run.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Host:
         stale: Callable[[str], bool],
         running: Callable[[], Iterable[Networking]],
         holder_of: Callable[[str, int], str | None],
+        settle: Callable[[], None],
     ) -> None:
         self.store = store
         self.table = table
@@ -112,6 +115,7 @@ class Host:
         self.stale = stale
         self.running = running
         self.holder_of = holder_of
+        self.settle = settle
 
     # starting -----------------------------------------------------------------------------------
     def attach(self, wanted: Wanted, undo: contextlib.ExitStack) -> Connection:
@@ -120,8 +124,8 @@ class Host:
         Raises:
             NotFound: a network. Conflict: an address or a port is in use. Unsupported, FastboxError
         """
-        os.makedirs(f"{self.networks}/boxes", mode=0o755, exist_ok=True)
-        release.finish(self.networks, wanted.directory)  # of a run whose monitor was killed
+        names.make_directories(self.networks)
+        self.finish(wanted.directory)  # of a run whose monitor was killed
         joined = [
             self.join(wanted, attachment, f"eth{number}", undo)
             for number, attachment in enumerate(wanted.attachments)
@@ -141,16 +145,16 @@ class Host:
         undo.callback(_forget, wanted.directory)
         undo.callback(release.run, self.networks, lines)
         for place in networking.endpoints:
-            names.add(self.networks, place)
+            names.add(self.networks, place, wanted.id)
         self.configure_names(wanted, joined)
         to = publisher[2] if publisher is not None else None
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
         for place in networking.endpoints:
-            self.store.journal.emit(
-                "network", "connect", place.network_id, self.about(wanted.id, place)
-            )
+            about = self.about(wanted.id, place)
+            self.store.journal.emit("network", "connect", place.network_id, about)
+            undo.callback(self.store.journal.emit, "network", "disconnect", place.network_id, about)
         made = [
             message
             for network, _, place in joined
@@ -162,6 +166,15 @@ class Host:
             for network, attachment, place in joined
         ]
         return Connection(networking, made, sockets, netfilter, any(announced))
+
+    def finish(self, directory: str) -> None:
+        """Give back what a killed monitor, or a killed start, has left in a runtime directory."""
+        deleted = release.finish(self.networks, directory)
+        names.remove_files(self.networks, os.path.basename(directory))
+        if deleted:
+            entries = [entry for networking in self.running() for entry in entries_of(networking)]
+            with contextlib.suppress(OSError):
+                self.add_elements(entries)
 
     def join(
         self, wanted: Wanted, attachment: Attachment, interface: str, undo: contextlib.ExitStack
@@ -188,8 +201,8 @@ class Host:
         for place in networking.endpoints:
             if networking.shared and place.host_interface:
                 lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
-            lines += names.lines_of(place)
-            lines += endpoint.lease_lines(place)
+            lines += names.lines_of(place, container_id)
+            lines += endpoint.lease_lines(place, container_id)
             lines.append(f"e {self._event('disconnect', container_id, place)}")
         return [*lines, *names.files_of(container_id)]
 
@@ -220,7 +233,9 @@ class Host:
             return []
         network, _, place = publisher
         try:
-            return binding.reserve(asked, undo, options.host_binding(network))
+            return binding.reserve(
+                asked, undo, f"{self.networks}/claims", options.host_binding(network)
+            )
         except Conflict as error:
             raise self._explained(error, asked, wanted, place) from error
 
@@ -262,7 +277,8 @@ class Host:
         self, entries: Sequence[tuple[str, bytes, bytes]], netfilter: socket.socket | None = None
     ) -> None:
         """Let published ports lead to a container. An element that is in the way is of a container
-        whose monitor was killed: the host's port is ours.
+        whose monitor was killed: the host's port is ours. What that one owes is given back then,
+        so that nobody deletes ours in its name.
 
         Args:
             netfilter: an nfnetlink socket to use; after a failure it may hold unread answers.
@@ -283,6 +299,7 @@ class Host:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.EEXIST) or attempt:
                     raise
+            self.settle()
             for entry in entries:
                 self.delete_elements([entry])
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
+import fcntl
+import io
 import os
 from collections.abc import Iterable
 
@@ -35,16 +37,17 @@ class Reserved(msgspec.Struct):
     """
 
     bound: list[BoundPort]
-    sockets: list[socket.socket]
+    sockets: list[socket.socket | io.FileIO]
 
 
 def reserve(
-    wanted: Iterable[Publish], undo: contextlib.ExitStack, default_ip: str = ""
+    wanted: Iterable[Publish], undo: contextlib.ExitStack, claims: str, default_ip: str = ""
 ) -> list[Reserved]:
     """Take the host's ports.
 
     Args:
         undo: told how to give them back.
+        claims: a directory for what has no sockets, see ``_claim``.
         default_ip: for those that name no address.
 
     Raises:
@@ -53,14 +56,14 @@ def reserve(
     """
     taken: list[Reserved] = []
     for publish in wanted:
-        reserved = _reserve(publish, publish.host_ip or default_ip)
+        reserved = _reserve(publish, publish.host_ip or default_ip, claims)
         for item in reserved.sockets:
             undo.callback(item.close)
         taken.append(reserved)
     return taken
 
 
-def _reserve(publish: Publish, host_ip: str) -> Reserved:
+def _reserve(publish: Publish, host_ip: str, claims: str) -> Reserved:
     if publish.host and not publish.host_end:
         candidates: Iterable[int] = (publish.host,)
     elif publish.host:
@@ -70,7 +73,7 @@ def _reserve(publish: Publish, host_ip: str) -> Reserved:
     failure: OSError | None = None
     for host in candidates:
         try:
-            return _bind(publish, host_ip, host)
+            return _bind(publish, host_ip, host, claims)
         except OSError as error:
             failure = error
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
@@ -108,7 +111,7 @@ def has_ipv6() -> bool:
     return os.path.exists("/proc/thread-self/net/if_inet6")
 
 
-def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
+def _bind(publish: Publish, host_ip: str, host: int, claims: str) -> Reserved:
     families = _families(host_ip)
     bound = [
         BoundPort(
@@ -116,13 +119,13 @@ def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
             host=host,
             container=publish.container,
             protocol=publish.protocol,
-            twin=number > 0 and publish.protocol in _KINDS,
+            twin=number > 0,
         )
         for number, family in enumerate(families)
     ]
     kind = _KINDS.get(publish.protocol)
     if kind is None:
-        return Reserved(bound, _claim(bound))
+        return Reserved(bound, [_claim(publish, host, claims)])
     family = socket.AF_INET6 if 6 in families else socket.AF_INET
     item = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -140,27 +143,22 @@ def _bind(publish: Publish, host_ip: str, host: int) -> Reserved:
     return Reserved(bound, [item])
 
 
-def _claim(bound: list[BoundPort]) -> list[socket.socket]:
-    """Reserve a port of a protocol whose sockets the kernel may not have: by names in this network
-    namespace, which go with the monitor as a port would. Nobody can send to them: they are
-    connected to themselves.
+def _claim(publish: Publish, host: int, directory: str) -> io.FileIO:
+    """Reserve a port of a protocol whose sockets the kernel may not have: a locked file, whose lock
+    goes with the monitor as a port would. One for all addresses.
 
     Raises:
         OSError: EADDRINUSE.
     """
-    made = []
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(f"{directory}/{publish.protocol}-{host}", flags, 0o600)
     try:
-        for port in bound:
-            item = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            made.append(item)
-            name = f"\0fastbox-{port.protocol}-{port.host_ip}-{port.host}"
-            item.bind(name)
-            item.connect(name)
-    except BaseException:
-        for item in made:
-            item.close()
-        raise
-    return made
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from error
+    return io.FileIO(fd, "r+")
 
 
 def _families(host_ip: str) -> tuple[int, ...]:

@@ -19,21 +19,46 @@ from . import messages
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_TUPLE, _TUPLE_PROTOCOL, _NUMBER, _DESTINATION = 1, 2, 1, 3
+_TUPLE, _TUPLE_ADDRESSES, _TUPLE_PROTOCOL, _NUMBER, _DESTINATION = 1, 1, 2, 1, 3
+_DESTINATION4, _DESTINATION6 = 2, 4
 _HEADER = 20  # of netlink and of nfnetlink
 UDP = 17
 
 
 def forget(ports: Collection[int], protocol: int = UDP) -> None:
-    """Forget all flows to these ports; a kernel that does not tell of them is left alone."""
+    """Forget the flows to these ports of the host; a kernel that does not tell is left alone."""
     if not ports:
         return
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError), messages.open_socket(12) as asking:
             found = [t for t in _tuples(asking, family) if _leads_to(t, protocol, ports)]
+            own = _own_addresses(family) if found else set()
             for data in found:
-                with contextlib.suppress(OSError):  # it has ended meanwhile
-                    messages.send(asking, _message(_DELETE, _ACK, family, _attribute(data)))
+                if _destination_address(data) in own:
+                    with contextlib.suppress(OSError):  # it has ended meanwhile
+                        messages.send(asking, _message(_DELETE, _ACK, family, _attribute(data)))
+
+
+def _own_addresses(family: int) -> set[bytes]:
+    """The host's addresses, packed: a flow to somebody else's port is not ours to forget."""
+    found: set[bytes] = set()
+    if family == socket.AF_INET6:
+        with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+            return {bytes.fromhex(line.split()[0]) for line in file}
+    with open("/proc/thread-self/net/fib_trie", encoding="ascii") as file:
+        address = ""
+        for line in file:
+            words = line.split()
+            if words[:1] == ["|--"]:
+                address = words[1]
+            elif words[:2] == ["/32", "host"] and words[2:] == ["LOCAL"]:
+                found.add(socket.inet_aton(address))
+    return found
+
+
+def _destination_address(data: bytes) -> bytes:
+    found = _attributes(_attributes(data).get(_TUPLE_ADDRESSES, b""))
+    return found.get(_DESTINATION4) or found.get(_DESTINATION6) or b""
 
 
 def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:

@@ -75,7 +75,10 @@ def lease(
         address = leases.take(runtime, network, holder, ip=asked, family=family, stale=stale)
         undo.callback(leases.free, runtime, network.id, address, holder)
         _place(endpoint, subnet, family, address, gateway=subnet.gateway)
-    endpoint.mac = attachment.mac or _mac(endpoint.address)
+    # Of a macvlan, an older link with the same one would be in the way, until the kernel has
+    # destroyed its namespace.
+    derived = endpoint.address if network.driver == "bridge" else ""
+    endpoint.mac = attachment.mac or _mac(derived)
     if network.driver == "bridge":
         endpoint.host_interface = f"{prefix}{os.urandom(4).hex()}"[:_NAME_SIZE]
     return endpoint
@@ -89,9 +92,10 @@ def _is_ipv4(subnet: Subnet) -> bool:
     return ":" not in subnet.subnet
 
 
-def lease_lines(endpoint: Endpoint) -> list[str]:
+def lease_lines(endpoint: Endpoint, container_id: str) -> list[str]:
     """What gives its addresses back, see ``release``."""
-    return [f"u {endpoint.network_id}/leases/{address}" for address in endpoint.addresses]
+    base = f"{endpoint.network_id}/leases"
+    return [f"o {container_id} {base}/{address}" for address in endpoint.addresses]
 
 
 def _place(endpoint: Endpoint, subnet: Subnet, family: int, address: str, gateway: str) -> None:

@@ -1,7 +1,8 @@
 """Names of containers on networks, as files that their name servers look up.
 
-``RUNTIME/networks/NETID/names/NAME/ADDRESS`` is an empty file: NAME has that address there. No
-process has to be told of a change: whoever answers a query looks (``_core/monitor/net``).
+``RUNTIME/networks/NETID/names/NAME/ADDRESS`` is a symlink to a container's id: NAME has that
+address there, by that container. No process has to be told of a change: whoever answers a query
+looks (``_core/monitor/net``).
 """
 
 from __future__ import annotations
@@ -27,20 +28,32 @@ def usable(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def add(networks: str, endpoint: Endpoint) -> None:
+def make_directories(networks: str) -> None:
+    """Make RUNTIME/networks, for a name server that is nobody, whatever the umask is."""
+    for path in (networks, f"{networks}/boxes"):
+        _make_directory(path)
+
+
+def _make_directory(path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+
+
+def add(networks: str, endpoint: Endpoint, container_id: str) -> None:
     """Enter an endpoint's names."""
     base = f"{networks}/{endpoint.network_id}/names"
-    os.makedirs(base, mode=0o755, exist_ok=True)
+    _make_directory(base)
     for name in endpoint.names:
         for address in endpoint.addresses:
-            _enter(f"{base}/{name}", address)
+            _enter(f"{base}/{name}", address, container_id)
 
 
-def lines_of(endpoint: Endpoint) -> list[str]:
+def lines_of(endpoint: Endpoint, container_id: str) -> list[str]:
     """What takes an endpoint's names back, see ``release``."""
     base, lines = f"{endpoint.network_id}/names", []
     for name in endpoint.names:
-        lines += [f"u {base}/{name}/{address}" for address in endpoint.addresses]
+        lines += [f"o {container_id} {base}/{name}/{address}" for address in endpoint.addresses]
         lines.append(f"r {base}/{name}")
     return lines
 
@@ -55,19 +68,23 @@ def forget(networks: str, network_id: str, address: str) -> None:
                 os.rmdir(f"{base}/{name}")
 
 
-def _enter(directory: str, address: str) -> None:
-    """Somebody else may just be removing the directory, as that of the last container so called."""
+def _enter(directory: str, address: str, container_id: str) -> None:
+    """Somebody else may just be removing the directory, as that of the last container so called;
+    and one that was killed may have left this name for the address."""
+    path = f"{directory}/{address}"
     for attempt in range(RACES):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o755)
+        _make_directory(directory)
         try:
-            fd = os.open(f"{directory}/{address}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.symlink(container_id, path)
+            return
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(path) == container_id:
+                    return
+                os.unlink(path)
         except FileNotFoundError:
             if attempt + 1 == RACES:
                 raise
-            continue
-        os.close(fd)
-        return
 
 
 def write_configuration(
@@ -105,8 +122,19 @@ def files_of(container_id: str) -> list[str]:
     return [f"u {directory}/dns", f"u {directory}/ports", f"r {directory}"]
 
 
+def remove_files(networks: str, container_id: str) -> None:
+    """Remove both, and what a killed process was just writing."""
+    path = f"{networks}/boxes/{container_id}"
+    if os.path.isdir(path):
+        from .._core.tree import remove_tree
+
+        remove_tree(path)
+
+
 def _write(networks: str, container_id: str, name: str, lines: Iterable[str]) -> None:
     directory = f"boxes/{container_id}"
-    os.makedirs(f"{networks}/{directory}", mode=0o755, exist_ok=True)
+    _make_directory(f"{networks}/{directory}")
     text = "".join(f"{line}\n" for line in lines)
-    atomic.write(f"{networks}/{directory}/{name}", text.encode(), mode=0o644, sync=False)
+    path = f"{networks}/{directory}/{name}"
+    atomic.write(path, text.encode(), mode=0o644, sync=False)
+    os.chmod(path, 0o644)

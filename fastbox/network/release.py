@@ -2,8 +2,9 @@
 
 The monitor does it (``_core/monitor/network.c``), in the order of the lines; where it was killed,
 the next command does. Lines of ``RUNTIME/ID/release``: ``n HEX`` a batch of nftables messages,
-``l HEX`` one of rtnetlink, ``u PATH`` a file, ``r PATH`` a directory below ``RUNTIME/networks``;
-``e JSON`` an event that the monitor tells, without its end.
+``l HEX`` one of rtnetlink, ``e JSON`` an event that the monitor tells, without its end; below
+``RUNTIME/networks`` ``u PATH`` a file, ``r PATH`` a directory, and ``o ID PATH`` a symlink that is
+still this container's.
 """
 
 from __future__ import annotations
@@ -56,19 +57,30 @@ def run(networks: str, lines: Iterable[str]) -> None:
             if kind in _PROTOCOLS:
                 with messages.open_socket(_PROTOCOLS[kind]) as netlink:
                     messages.send(netlink, bytes.fromhex(rest))
+            elif kind == "o":
+                owner, _, path = rest.partition(" ")
+                if os.readlink(f"{networks}/{path}").partition("/")[0] == owner:
+                    os.unlink(f"{networks}/{path}")
             elif kind == "u":
                 os.unlink(f"{networks}/{rest}")
             elif kind == "r":
                 os.rmdir(f"{networks}/{rest}")
 
 
-def finish(networks: str, directory: str) -> None:
-    """Do what a killed monitor did not. Under a lock: of two that find it, the second must not give
-    back what is somebody else's by then."""
+def finish(networks: str, directory: str) -> bool:
+    """Do what a killed monitor did not. Under a lock: only one does.
+
+    Returns:
+        Whether elements of the packet filter were deleted: by their keys, so that another
+        container's, which has the port by now, may be among them.
+    """
     path = f"{directory}/{_NAME}"
     with contextlib.suppress(FileNotFoundError), lock(path):
-        run(networks, read(directory))
+        lines = read(directory)
+        run(networks, lines)
         os.unlink(path)
+        return any(line.startswith("n ") for line in lines)
+    return False
 
 
 def append(directory: str, lines: Iterable[str]) -> None:

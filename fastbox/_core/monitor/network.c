@@ -145,22 +145,37 @@ static void send_messages(int fd, const char *hex, size_t length) {
 
 static int netfilter = -1, route = -1;
 
+/* "ID PATH": a symlink goes if it is still this container's. */
+static void unlink_own(char *line) {
+  char target[128], *path = strchr(line, ' ');
+  if (!path) return;
+  *path++ = 0;
+  ssize_t n = readlinkat(networks, path, target, sizeof target);
+  size_t length = strlen(line);
+  if (n >= (ssize_t)length && memcmp(target, line, length) == 0 &&
+      (n == (ssize_t)length || target[length] == '/'))
+    unlinkat(networks, path, 0);
+}
+
 static void undo(const char *line, size_t length) {
   char path[1024];
   if (line[0] == 'n') {
     send_messages(netfilter, line + 2, length - 2);
   } else if (line[0] == 'l') {
     send_messages(route, line + 2, length - 2);
-  } else if ((line[0] == 'u' || line[0] == 'r') && length - 2 < sizeof path) {
+  } else if ((line[0] == 'u' || line[0] == 'r' || line[0] == 'o') && length - 2 < sizeof path) {
     memcpy(path, line + 2, length - 2);
     path[length - 2] = 0;
-    unlinkat(networks, path, line[0] == 'r' ? AT_REMOVEDIR : 0);
+    if (line[0] == 'o')
+      unlink_own(path);
+    else
+      unlinkat(networks, path, line[0] == 'r' ? AT_REMOVEDIR : 0);
   }
 }
 
 /* The file `release` (network/release.py): a line for each thing to undo, in order: "n HEX" a batch of
- * nftables messages, "l HEX" rtnetlink messages, "u PATH" a file and "r PATH" a directory below
- * RUNTIME/networks, "e JSON" an event. */
+ * nftables messages, "l HEX" rtnetlink messages, "e JSON" an event; below RUNTIME/networks "u PATH" a
+ * file, "r PATH" a directory, "o ID PATH" a symlink of this container's. */
 static void read_lines(void) {
   struct stat status;
   int fd = openat(FB_FD_RUN_DIR, "release", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -219,8 +234,9 @@ void network_end(void) {
   /* The name server's sockets would keep the container's network namespace. */
   for (int i = 0; i < 2; i++)
     if (names[i] >= 0) close(names[i]);
-  for (int i = 0; i < nports; i++) close(FB_FD_END + i);
+  /* Ports last: who gets one next has an element of the packet filter by the same key. */
   release();
+  for (int i = 0; i < nports; i++) close(FB_FD_END + i);
 }
 
 /* The close would wait with the lock of the namespace's rule sets held: a container that is started
