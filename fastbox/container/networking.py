@@ -360,14 +360,13 @@ class ContainerNetworks:
         """
         from ..network import leases
 
+        def is_stale(holder: str) -> bool:
+            return holder.partition("/")[0] not in up and self._is_stale(holder)
+
         base = f"{self.store.runtime}/networks"
         for network_id in _with_leases(base):
-            directory = leases.directory(self.store.runtime, network_id)
-            for name in os.listdir(directory):
-                with contextlib.suppress(OSError):
-                    holder = os.readlink(f"{directory}/{name}")
-                    if holder.partition("/")[0] not in up and self._is_stale(holder):
-                        leases.free(self.store.runtime, network_id, name, holder)
+            with contextlib.suppress(OSError):
+                leases.free_stale(self.store.runtime, network_id, is_stale)
         self._sweep_links()
 
     def _sweep_links(self) -> None:
