@@ -22,10 +22,11 @@ def prepare(
     networks: Sequence[Network],
     running: Callable[[], Iterable[Networking]],
 ) -> socket.socket | None:
-    """See that the bridges of networks exist, and the rules.
+    """See that the bridges of networks are there and complete, and the rules.
 
-    Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
-    they are made again, the rules with what running containers have in them.
+    Quick when they are. Whoever removed them or set them down (a reboot, an administrator, ``nft
+    flush ruleset``, a process that was killed while it made them): they are made again, the rules
+    with what running containers have in them.
 
     Args:
         running: of each running container.
@@ -55,7 +56,7 @@ def _prepare(
     running: Callable[[], Iterable[Networking]],
     netfilter: socket.socket,
 ) -> None:
-    missing = [network for network in bridges if device.bridge_index(network.device) is None]
+    missing = [network for network in bridges if not device.is_up(network.device, netfilter)]
     if not missing and not firewall.missing(table, netfilter):
         return
     with lock(f"{store.runtime}/.ground", create=True):
@@ -64,12 +65,14 @@ def _prepare(
         for network in missing:
             # Rules first: a bridge that is there has them, whenever this process is killed.
             firewall.add_network(table, network)
-            _reconnect(network, device.ensure_bridge(network), running())
+            _reconnect(network, device.prepare_bridge(network), running())
         device.enable_forwarding(
             os.path.dirname(store.runtime),
             any(network.ipv6 for network in bridges),
             lambda names: firewall.add_uplinks(table, names),
         )
+        for network in missing:  # now they are complete
+            device.set_up(network, netfilter)
 
 
 def _reconnect(network: Network, bridge: int, running: Iterable[Networking]) -> None:

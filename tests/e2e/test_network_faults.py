@@ -205,6 +205,43 @@ def test_start_killed_at(one: Site) -> None:
         check_nothing_left(site)
 
 
+BRIDGING = [
+    "fastbox.network.device:_check_owner",
+    "fastbox.network.device:_addresses",
+    "fastbox.network.ground:_reconnect",
+    "fastbox.network.device:enable_forwarding",
+    "fastbox.network.device:set_up",
+]
+
+
+@pytest.mark.parametrize("network", ["bridge", "one"])
+def test_bridge_killed_at(one: Site, network: str) -> None:
+    """At each step of making it: the next start completes it, forwarding included."""
+    site = one
+    site.world.serve("outside", "0.0.0.0", 80)
+    ask = ("busybox", "nc", "-w", "5", OUTSIDE4, "80")
+    for place in BRIDGING:
+        site.world.inside("host", lambda: remove_networks(site.root))
+        site.world.sysctl("host", "net/ipv4/ip_forward", "0")
+        site.cli.ok("create", "--name", "web", "--network", network, *ask)
+        dying(site, place, "start", "web")
+        assert site.cli.ok("run", "--rm", "--network", network, *ask) == HOST4, place
+        assert site.world.sysctl("host", "net/ipv4/ip_forward") == "1"
+        site.cli.ok("rm", "web")
+
+
+def test_bridge_is_set_down(one: Site) -> None:
+    """The next start sets it up again, for those that are on it too."""
+    site = one
+    site.serve("web", "--network", "one")
+    (device,) = (name for name in site.interfaces() if name.startswith("fb-"))
+    site.world.ip("host", f"link set {device} down")
+    script = "echo | nc web 80"
+    out = site.cli.ok("run", "--rm", "--network", "one", "busybox", "sh", "-c", script)
+    assert out == "10.7.0.3"
+    assert site.world.ask("host", site.address("web"), 80) == "10.7.0.1"
+
+
 def test_connect_killed_at(one: Site) -> None:
     """At each step: the next attempt does it; what is removed instead leaves nothing."""
     site = one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -89,6 +90,23 @@ def test_repaired(world: World) -> None:
     link = shown(world, net.device)
     assert "UP" in link["flags"] and addresses_of(link) == {"172.30.0.1/16", "fd00:30::1/64"}
     assert world.sysctl("host", f"net/ipv4/conf/{net.device}/route_localnet") == "1"
+
+
+def test_up_is_complete(world: World) -> None:
+    """What is not complete is down."""
+    net = network()
+
+    def act() -> list[bool]:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
+            found = [device.is_up(net.device, asking)]
+            device.prepare_bridge(net)
+            found.append(device.is_up(net.device, asking))
+            device.set_up(net, asking)
+            return [*found, device.is_up(net.device, asking)]
+
+    assert world.inside("host", act) == [False, False, True]
+    link = shown(world, net.device)
+    assert "UP" in link["flags"] and addresses_of(link) == {"172.30.0.1/16", "fd00:30::1/64"}
 
 
 def test_by_several_at_once(world: World) -> None:
