@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import Conflict, FastboxError, InvalidArgument, NotFound
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from ..network import wishes
 from ..network.types import Attachment, Networking
-from . import names
+from . import names, process
 
 if TYPE_CHECKING:
     from ..network.attach import Connection, Host, Wanted
@@ -331,13 +331,23 @@ class ContainerNetworks:
                 pass  # there is no such container any more
             except BlockingIOError:
                 return False
-            with contextlib.suppress(NotFound):
-                if self.store.state(self.store.load_record(container_id)).status.is_up:
-                    return False
+            if self._runs(container_id):
+                return False
             release.finish(
                 f"{self.store.runtime}/networks", self.store.runtime_directory(container_id)
             )
         return True
+
+    def _runs(self, container_id: str) -> bool:
+        try:
+            return self.store.state(self.store.load_record(container_id)).status.is_up
+        except NotFound:
+            return False
+        except StoreError:  # it is damaged: its addresses are its own while its init lives
+            try:
+                return process.is_alive(*self.store.init(container_id))
+            except StoreError:
+                return True  # a newer fastbox's
 
     def owes(self, container_id: str) -> bool:
         """Whether something of a run is still to be given back."""

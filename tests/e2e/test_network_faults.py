@@ -340,6 +340,45 @@ def test_helper_killed(one: Site) -> None:
     assert site.lookup("web", "web") == ["10.7.0.2"]
 
 
+# ---- damaged -----------------------------------------------------------------------------
+
+
+def test_a_damaged_network(one: Site) -> None:
+    """It is in nobody's way, also when the rules must be loaded again."""
+    site = one
+    path = f"{site.root}/networks/two.json"
+    with open(path, "w"):
+        pass
+    site.world.inside("host", lambda: remove_networks(site.root))
+    site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
+    listed = site.cli("network", "ls", "--format", "{{.Name}}")
+    assert listed.code == 0 and listed.out.split() == ["bridge", "host", "none", "one"]
+    assert listed.err.startswith(f"WARNING: {path} is damaged") and listed.err.count("\n") <= 1
+    for words in (("network", "inspect", "two"), ("run", "--network", "two", "busybox", "true")):
+        error = site.cli(*words).err
+        assert f"{path} is damaged" in error and "fastbox network rm two" in error
+    assert site.cli.ok("network", "rm", "two") == "two"
+    assert site.cli("network", "ls").err == ""
+
+
+def test_a_damaged_container(one: Site) -> None:
+    """It keeps its address while it lives."""
+    site = one
+    site.serve("web", "--network", "one", "--ip", "10.7.0.50")
+    monitor, path = site.monitor("web"), f"{site.root}/containers/{site.inspect('web', '{{.Id}}')}"
+    os.rename(f"{path}/container.json", f"{path}/kept")
+    with open(f"{path}/container.json", "w"):
+        pass
+    words = ("run", "--rm", "--network", "one", "--ip", "10.7.0.50", "busybox", "true")
+    for look in (("ps",), ("network", "ls"), ("network", "rm", "two")):
+        site.cli.ok(*look)
+    assert "Address already in use" in site.cli.fails(125, *words)
+    kill(monitor)
+    site.cli.ok("ps")
+    site.cli.ok(*words)
+    os.rename(f"{path}/kept", f"{path}/container.json")
+
+
 # ---- used up, or missing -------------------------------------------------------------------------
 
 
