@@ -34,7 +34,8 @@ T = TypeVar("T")
 SCAN = 10.0  # seconds between looks at all containers, the net below the pokes
 SCAN_SHARE = 200  # … and at least so many times as long as a look takes
 HOUR = 3600.0
-RULES = 2.0  # seconds between looks at the packet filter
+RULES = 2.0  # seconds between looks at the packet filter; twice as many after each that failed …
+RULES_MOST = 60.0  # … up to this
 THREADS = 4
 LAST_WORDS = 10.0  # seconds that starts under way have when it is told to end
 MAX_REQUEST = 4096  # bytes
@@ -146,18 +147,27 @@ class Service:
     async def _guard_rules(self) -> None:
         """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
         everything: whenever the filter has changed, it is looked whether they are still there."""
-        seen = 0
+        seen, pause, told = 0, RULES, ""
         while True:
-            await asyncio.sleep(RULES)
+            await asyncio.sleep(pause)
             try:
-                now = await self.in_thread(tables.generation)
-                if now != seen and await self.in_thread(self.lifecycle.networks.guard):
-                    self.note("the packet filter's rules were gone: loaded again")
-                    now = await self.in_thread(tables.generation)
-                seen = now
-            except (OSError, FastboxError) as error:
-                self.note(f"looking at the packet filter failed: {error}")
-                await asyncio.sleep(HOUR)
+                seen = await self._guarded_rules(seen)
+                pause, told = RULES, ""
+            except Exception as error:  # nobody else would learn that the rules are not guarded
+                why = str(error) if isinstance(error, (OSError, FastboxError)) else repr(error)
+                if why != told:
+                    self.note(f"looking at the packet filter failed: {why}")
+                pause, told = min(pause * 2, RULES_MOST), why
+                if isinstance(error, OSError) and error.errno in tables.ABSENT:
+                    pause = HOUR  # there is nothing to guard in this kernel
+
+    async def _guarded_rules(self, seen: int) -> int:
+        """See that the rules are there, if the filter is not the one that was seen; its number."""
+        now = await self.in_thread(tables.generation)
+        if now != seen and await self.in_thread(self.lifecycle.networks.guard):
+            self.note("the packet filter's rules were gone: loaded again")
+            now = await self.in_thread(tables.generation)
+        return now
 
     # the process --------------------------------------------------------------------------------
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
