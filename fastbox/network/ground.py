@@ -99,17 +99,25 @@ def guard(store: NetworkStore, table: str, running: Callable[[], Iterable[Networ
 
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:
     """Load the rules, with all that there is of networks and of published ports."""
-    runtime = os.path.dirname(store.runtime)
-    networks = [
-        network
-        for network in store.list()
-        if network.driver == "bridge" and device.bridge_index(network.device) is not None
-    ]
-    firewall.ensure(table, networks, device.uplinks(runtime))
+    firewall.ensure(table, _present(store), device.uplinks(os.path.dirname(store.runtime)))
     entries = [entry for networking in running() for entry in attach.entries_of(networking)]
     with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
         for data in messages.elements(table, entries):
             messages.send(netfilter, data)
+
+
+def update_relayed(store: NetworkStore, table: str) -> None:
+    """See that the rules are those for a host with, or without, br_netfilter, as it is now."""
+    firewall.update_relayed(table, _present(store))
+
+
+def _present(store: NetworkStore) -> list[Network]:
+    """The networks whose bridges are there."""
+    return [
+        network
+        for network in store.list()
+        if network.driver == "bridge" and device.bridge_index(network.device) is not None
+    ]
 
 
 def take_down(table: str, network: Network) -> None:

@@ -107,6 +107,7 @@ def guarding(monkeypatch: pytest.MonkeyPatch, outcomes: list[Any]) -> tuple[list
 
     monkeypatch.setattr(service.asyncio, "sleep", sleep)
     monkeypatch.setattr(service.tables, "generation", lambda: next(numbers))
+    monkeypatch.setattr(service.firewall, "sees_bridged", lambda: False)
     monkeypatch.setattr(guarded, "in_thread", in_thread, raising=False)
     monkeypatch.setattr(guarded, "note", notes.append, raising=False)
     lifecycle = SimpleNamespace(networks=SimpleNamespace(guard=guard))
