@@ -16,7 +16,7 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import atomic
@@ -142,35 +142,6 @@ def bridges() -> dict[str, str]:
 
     with _doing("list interfaces"):
         return _in_thread(dump)
-
-
-def bridge_ports(index: int) -> list[str]:
-    """Names of the interfaces that are on a bridge."""
-
-    def dump(ip: IPRoute) -> list[str]:
-        links = ip.get_links()
-        return [n.get_attr("IFLA_IFNAME") for n in links if n.get_attr("IFLA_MASTER") == index]
-
-    with _doing("list interfaces"):
-        return _in_thread(dump)
-
-
-def delete_links(names: Iterable[str]) -> list[str]:
-    """Delete interfaces, the host ends of veths for example; those that there were."""
-    wanted = list(names)
-    if not any(bridge_index(name) for name in wanted):
-        return []
-
-    def delete(ip: IPRoute) -> list[str]:
-        found = []
-        for name in wanted:
-            link = _link(ip, name)
-            if link is not None and _delete(ip, link["index"]):
-                found.append(name)
-        return found
-
-    with _doing("delete interfaces"):
-        return _in_thread(delete)
 
 
 def _ensure_bridge(ip: IPRoute, network: Network) -> int:
@@ -360,27 +331,6 @@ def check_parent(network: Network) -> int:
     return index
 
 
-def check_macvlan() -> None:
-    """Find out whether the kernel has macvlan, by making one (on ``lo`` it is refused otherwise).
-
-    Raises:
-        Unsupported: it has not.
-        PermissionDenied: no CAP_NET_ADMIN.
-    """
-    name = f"fbm{os.getpid()}"[: options.MAX_INTERFACE_NAME]
-
-    def attempt(ip: IPRoute) -> None:
-        try:
-            ip.link("add", ifname=name, kind="macvlan", link=1)
-            ip.link("del", ifname=name)
-        except Exception as error:
-            if getattr(error, "code", 0) != errno.EINVAL:
-                raise
-
-    with _doing("use macvlan"):
-        _in_thread(attempt)
-
-
 # ---- helpers -------------------------------------------------------------------------------------
 
 
@@ -507,10 +457,9 @@ def _doing(what: str) -> Iterator[None]:
         # pyroute2's NetlinkError is no OSError before 0.9; both have the number.
         code = getattr(error, "code", 0) or getattr(error, "errno", 0) or 0
         if code in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
-            kind = "macvlan" if "macvlan" in what else "bridge"
             raise Unsupported(
                 f"cannot {what}: the kernel does not have it",
-                hint=f"modprobe {kind}, or use --network none or host",
+                hint="modprobe bridge, or use --network none or host",
             ) from error
         if code in (errno.EPERM, errno.EACCES):
             raise PermissionDenied(
