@@ -11,10 +11,12 @@ from __future__ import annotations
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import atomic
@@ -31,6 +33,8 @@ _Link: TypeAlias = Any  # pyroute2 has no types
 _SYS = "/proc/sys/net"
 _AF_INET, _AF_INET6 = 2, 10
 _IFF_UP = 1
+_IFREQ = struct.Struct("=16sh22x")  # linux/if.h, with its flags
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _ALIAS = "fastbox "  # a bridge's alias says whose it is: `fastbox NETWORKID`
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -46,6 +50,32 @@ def bridge_index(name: str) -> int | None:
         return None
 
 
+def is_up(name: str, asking: socket.socket) -> bool:
+    """Whether there is an interface of that name that is up; a microsecond.
+
+    Args:
+        asking: any socket; it is that one's network namespace.
+    """
+    try:
+        return bool(_flags(name, asking) & _IFF_UP)
+    except OSError:
+        return False
+
+
+def set_up(network: Network, asking: socket.socket) -> None:
+    """Set a network's bridge up: it is complete then, see ``prepare_bridge``."""
+    name = network.device
+    with _doing(f"set bridge {name} up"):
+        flags = _flags(name, asking)
+        request = _IFREQ.pack(name.encode(), (flags | _IFF_UP) & 0x7FFF)
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, request)
+
+
+def _flags(name: str, asking: socket.socket) -> int:
+    answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
+    return int(_IFREQ.unpack(answer)[1])
+
+
 def interfaces() -> list[str]:
     """Names of all interfaces."""
     return [name for _, name in socket.if_nameindex()]
@@ -55,8 +85,22 @@ def interfaces() -> list[str]:
 
 
 def ensure_bridge(network: Network) -> int:
-    """Make a network's bridge, or repair what is wrong with it: down, without its address, MTU or
+    """``prepare_bridge``, and set it up."""
+    index = prepare_bridge(network)
+    asking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        set_up(network, asking)
+    finally:
+        asking.close()
+    return index
+
+
+def prepare_bridge(network: Network) -> int:
+    """Make a network's bridge, or repair what is wrong with it: without its address, MTU or
     settings. Idempotent; several processes may do it at once.
+
+    A new one is down. Whoever wants to know whether a bridge is complete asks whether it is up, so
+    setting it up is the last of all that has to be done, here and elsewhere.
 
     Returns:
         Its interface index.
@@ -100,35 +144,6 @@ def bridges() -> dict[str, str]:
         return _in_thread(dump)
 
 
-def bridge_ports(index: int) -> list[str]:
-    """Names of the interfaces that are on a bridge."""
-
-    def dump(ip: IPRoute) -> list[str]:
-        links = ip.get_links()
-        return [n.get_attr("IFLA_IFNAME") for n in links if n.get_attr("IFLA_MASTER") == index]
-
-    with _doing("list interfaces"):
-        return _in_thread(dump)
-
-
-def delete_links(names: Iterable[str]) -> list[str]:
-    """Delete interfaces, the host ends of veths for example; those that there were."""
-    wanted = list(names)
-    if not any(bridge_index(name) for name in wanted):
-        return []
-
-    def delete(ip: IPRoute) -> list[str]:
-        found = []
-        for name in wanted:
-            link = _link(ip, name)
-            if link is not None and _delete(ip, link["index"]):
-                found.append(name)
-        return found
-
-    with _doing("delete interfaces"):
-        return _in_thread(delete)
-
-
 def _ensure_bridge(ip: IPRoute, network: Network) -> int:
     name = network.device
     options.check_interface_name(name)
@@ -156,8 +171,6 @@ def _ensure_bridge(ip: IPRoute, network: Network) -> int:
     if options.mtu(network) and link.get_attr("IFLA_MTU") != options.mtu(network):
         ip.link("set", index=index, mtu=options.mtu(network))
     _addresses(ip, network, index)
-    if not link["flags"] & _IFF_UP:
-        ip.link("set", index=index, state="up")
     return index
 
 
@@ -318,27 +331,6 @@ def check_parent(network: Network) -> int:
     return index
 
 
-def check_macvlan() -> None:
-    """Find out whether the kernel has macvlan, by making one (on ``lo`` it is refused otherwise).
-
-    Raises:
-        Unsupported: it has not.
-        PermissionDenied: no CAP_NET_ADMIN.
-    """
-    name = f"fbm{os.getpid()}"[: options.MAX_INTERFACE_NAME]
-
-    def attempt(ip: IPRoute) -> None:
-        try:
-            ip.link("add", ifname=name, kind="macvlan", link=1)
-            ip.link("del", ifname=name)
-        except Exception as error:
-            if getattr(error, "code", 0) != errno.EINVAL:
-                raise
-
-    with _doing("use macvlan"):
-        _in_thread(attempt)
-
-
 # ---- helpers -------------------------------------------------------------------------------------
 
 
@@ -465,10 +457,9 @@ def _doing(what: str) -> Iterator[None]:
         # pyroute2's NetlinkError is no OSError before 0.9; both have the number.
         code = getattr(error, "code", 0) or getattr(error, "errno", 0) or 0
         if code in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
-            kind = "macvlan" if "macvlan" in what else "bridge"
             raise Unsupported(
                 f"cannot {what}: the kernel does not have it",
-                hint=f"modprobe {kind}, or use --network none or host",
+                hint="modprobe bridge, or use --network none or host",
             ) from error
         if code in (errno.EPERM, errno.EACCES):
             raise PermissionDenied(

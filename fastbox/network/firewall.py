@@ -18,7 +18,7 @@ from .types import Network
 
 __all__ = [
     "add_network", "add_uplinks", "ensure", "exists", "generation", "intact", "missing",
-    "open_socket", "remove", "remove_network", "sees_bridged", "table_name",
+    "open_socket", "remove", "remove_network", "sees_bridged", "table_name", "update_relayed",
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
@@ -115,6 +115,15 @@ def add_network(table: str, network: Network) -> None:
     if not relayed:
         text += ruleset.delete(table, [("relayed", f'"{network.device}"')])
     _load(text)
+
+
+def update_relayed(table: str, networks: Sequence[Network]) -> None:
+    """Let what depends on ``sees_bridged`` be as it is now: br_netfilter may come, and go, at any
+    time. Raises as ``ensure``."""
+    bridges = [network.device for network in networks if network.driver == "bridge"]
+    entries = [("relayed", f'"{device}"') for device in bridges]
+    if entries and not missing(table):
+        _load((ruleset.add if sees_bridged() else ruleset.delete)(table, entries))
 
 
 def add_uplinks(table: str, names: Mapping[int, Sequence[str]]) -> None:

@@ -35,6 +35,10 @@ _LIST_FILTERS = frozenset(("dangling", "driver", "id", "label", "label!", "name"
 _PRUNE_FILTERS = frozenset(("label", "label!", "until"))
 
 
+class Damaged(StoreError):
+    """A network's file is not one that ``create`` has written."""
+
+
 class NetworkStore:
     """The networks below a data root. Threads and processes may share one.
 
@@ -74,7 +78,7 @@ class NetworkStore:
 
         Raises:
             NotFound: `network X not found`.
-            StoreError: its file is damaged (names it).
+            Damaged: its file is (names it).
         """
         if name in ("host", "none"):
             return self._builtin(name)
@@ -93,7 +97,7 @@ class NetworkStore:
         Raises:
             NotFound: `network X not found`.
             Ambiguous: the beginning of several ids.
-            StoreError: a damaged file.
+            Damaged: the file of that name is.
         """
         prefix = bool(name_or_id) and not name_or_id.strip("0123456789abcdef")
         if not (prefix and len(name_or_id) == 64):
@@ -112,7 +116,7 @@ class NetworkStore:
     def list(
         self, *, filters: oci_filters.Filters | None = None, in_use: InUse | None = None
     ) -> Networks:
-        """Networks by name, the built-in ones among them.
+        """Networks by name, the built-in ones among them. Damaged ones are passed over.
 
         Args:
             filters: ``dangling``, ``driver``, ``id``, ``label``, ``name``, ``scope``, ``type``.
@@ -120,7 +124,6 @@ class NetworkStore:
 
         Raises:
             InvalidArgument: a bad filter.
-            StoreError: a damaged file.
         """
         wanted = filters or {}
         oci_filters.check_keys(wanted, _LIST_FILTERS)
@@ -135,16 +138,33 @@ class NetworkStore:
         return [n for n in result if n.is_user_defined and _is_dangling(n, in_use) is dangling]
 
     def _all(self) -> Iterator[Network]:
-        yield self.get(DEFAULT)
+        with contextlib.suppress(Damaged):
+            yield self.get(DEFAULT)
         yield self._builtin("host")
         yield self._builtin("none")
         yield from self._custom()
 
     def _custom(self) -> Iterator[Network]:
+        return (network for network in self._stored() if network.name not in BUILT_IN)
+
+    def _stored(self) -> Iterator[Network]:
+        """Of all files those that can be read: a damaged one is in nobody's way but its own."""
         for name in self._names():
-            if name not in BUILT_IN:
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    yield self._load(name)
+            # (Not found: removed meanwhile.)
+            with contextlib.suppress(FileNotFoundError, Damaged):
+                yield self._load(name)
+
+    def damaged(self) -> Names:
+        """What is wrong with the files that ``list`` passes over, a line each."""
+        found = []
+        for name in self._names():
+            try:
+                self._load(name)
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                found.append(error.message)
+        return found
 
     def _names(self) -> Names:
         try:
@@ -175,8 +195,9 @@ class NetworkStore:
         except OSError as error:
             raise _failed("read", path, error) from error
         except (msgspec.MsgspecError, ValueError, RecursionError, FastboxError) as error:
-            raise StoreError(
-                f"{path} is damaged: {error}", hint="remove that file to do without the network"
+            raise Damaged(
+                f"{path} is damaged: {error}",
+                hint=f"`fastbox network rm {name}` removes the network",
             ) from error
         return network
 
@@ -255,7 +276,7 @@ class NetworkStore:
         )
         with locks.lock(os.path.join(self.directory, ".pools"), create=True):
             self._remove_leftovers()
-            others = [self._load(name) for name in self._names()]
+            others = list(self._stored())
             network.device = device
             for other in others:
                 if network.driver == other.driver == "bridge" and other.device == device:
@@ -320,7 +341,10 @@ class NetworkStore:
             Conflict: a built-in network, or one in use (Docker's texts).
         """
         with self.lock(shared=False):
-            network = self.resolve(name_or_id)
+            try:
+                network = self.resolve(name_or_id)
+            except Damaged:
+                return self._remove_damaged(name_or_id)
             if not network.is_user_defined:
                 raise Conflict(f"{network.name} is a pre-defined network and cannot be removed")
             users = in_use(network) if in_use is not None else []
@@ -373,16 +397,24 @@ class NetworkStore:
                     removed.append(network.name)
         return removed
 
+    def _remove_damaged(self, name: str) -> Network:
+        """The file alone: nothing is known of the network but its name."""
+        self._unlink(name)
+        return Network(id="", name=name)
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(self._path(name))
+            atomic.sync_directory(self.directory)
+        except FileNotFoundError:
+            raise _not_found(name) from None
+        except OSError as error:
+            raise _failed("remove", f"network {name}", error) from error
+
     def _remove(self, network: Network, undo: Callable[[Network], None] | None) -> None:
         from .._core.tree import remove_tree
 
-        try:
-            os.unlink(self._path(network.name))
-            atomic.sync_directory(self.directory)
-        except FileNotFoundError:
-            raise _not_found(network.name) from None
-        except OSError as error:
-            raise _failed("remove", f"network {network.name}", error) from error
+        self._unlink(network.name)
         with contextlib.suppress(FileNotFoundError):
             remove_tree(f"{self.runtime}/{network.id}")
         if undo is not None:

@@ -205,6 +205,43 @@ def test_start_killed_at(one: Site) -> None:
         check_nothing_left(site)
 
 
+BRIDGING = [
+    "fastbox.network.device:_check_owner",
+    "fastbox.network.device:_addresses",
+    "fastbox.network.ground:_reconnect",
+    "fastbox.network.device:enable_forwarding",
+    "fastbox.network.device:set_up",
+]
+
+
+@pytest.mark.parametrize("network", ["bridge", "one"])
+def test_bridge_killed_at(one: Site, network: str) -> None:
+    """At each step of making it: the next start completes it, forwarding included."""
+    site = one
+    site.world.serve("outside", "0.0.0.0", 80)
+    ask = ("busybox", "nc", "-w", "5", OUTSIDE4, "80")
+    for place in BRIDGING:
+        site.world.inside("host", lambda: remove_networks(site.root))
+        site.world.sysctl("host", "net/ipv4/ip_forward", "0")
+        site.cli.ok("create", "--name", "web", "--network", network, *ask)
+        dying(site, place, "start", "web")
+        assert site.cli.ok("run", "--rm", "--network", network, *ask) == HOST4, place
+        assert site.world.sysctl("host", "net/ipv4/ip_forward") == "1"
+        site.cli.ok("rm", "web")
+
+
+def test_bridge_is_set_down(one: Site) -> None:
+    """The next start sets it up again, for those that are on it too."""
+    site = one
+    site.serve("web", "--network", "one")
+    (device,) = (name for name in site.interfaces() if name.startswith("fb-"))
+    site.world.ip("host", f"link set {device} down")
+    script = "echo | nc web 80"
+    out = site.cli.ok("run", "--rm", "--network", "one", "busybox", "sh", "-c", script)
+    assert out == "10.7.0.3"
+    assert site.world.ask("host", site.address("web"), 80) == "10.7.0.1"
+
+
 def test_connect_killed_at(one: Site) -> None:
     """At each step: the next attempt does it; what is removed instead leaves nothing."""
     site = one
@@ -301,6 +338,45 @@ def test_helper_killed(one: Site) -> None:
         (helper,) = (pid for pid in children(monitor) if pid != site.pid("web"))
         kill(helper)
     assert site.lookup("web", "web") == ["10.7.0.2"]
+
+
+# ---- damaged -----------------------------------------------------------------------------
+
+
+def test_a_damaged_network(one: Site) -> None:
+    """It is in nobody's way, also when the rules must be loaded again."""
+    site = one
+    path = f"{site.root}/networks/two.json"
+    with open(path, "w"):
+        pass
+    site.world.inside("host", lambda: remove_networks(site.root))
+    site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
+    listed = site.cli("network", "ls", "--format", "{{.Name}}")
+    assert listed.code == 0 and listed.out.split() == ["bridge", "host", "none", "one"]
+    assert listed.err.startswith(f"WARNING: {path} is damaged") and listed.err.count("\n") <= 1
+    for words in (("network", "inspect", "two"), ("run", "--network", "two", "busybox", "true")):
+        error = site.cli(*words).err
+        assert f"{path} is damaged" in error and "fastbox network rm two" in error
+    assert site.cli.ok("network", "rm", "two") == "two"
+    assert site.cli("network", "ls").err == ""
+
+
+def test_a_damaged_container(one: Site) -> None:
+    """It keeps its address while it lives."""
+    site = one
+    site.serve("web", "--network", "one", "--ip", "10.7.0.50")
+    monitor, path = site.monitor("web"), f"{site.root}/containers/{site.inspect('web', '{{.Id}}')}"
+    os.rename(f"{path}/container.json", f"{path}/kept")
+    with open(f"{path}/container.json", "w"):
+        pass
+    words = ("run", "--rm", "--network", "one", "--ip", "10.7.0.50", "busybox", "true")
+    for look in (("ps",), ("network", "ls"), ("network", "rm", "two")):
+        site.cli.ok(*look)
+    assert "Address already in use" in site.cli.fails(125, *words)
+    kill(monitor)
+    site.cli.ok("ps")
+    site.cli.ok(*words)
+    os.rename(f"{path}/kept", f"{path}/container.json")
 
 
 # ---- used up, or missing -------------------------------------------------------------------------
