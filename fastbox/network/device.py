@@ -17,7 +17,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from .. import atomic
 from ..errors import Conflict, FastboxError, InvalidArgument, PermissionDenied, Unsupported
@@ -35,7 +35,8 @@ _AF_INET, _AF_INET6 = 2, 10
 _IFF_UP = 1
 _IFREQ = struct.Struct("=16sh22x")  # linux/if.h, with its flags
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_ALIAS = "fastbox "  # a bridge's alias says whose it is: `fastbox NETWORKID`
+# A bridge's alias says whose it is: `fastbox STORE NETWORKID`, in 0.1 `fastbox NETWORKID`.
+_ALIAS = "fastbox "
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -84,9 +85,23 @@ def interfaces() -> list[str]:
 # ---- bridges -------------------------------------------------------------------------------------
 
 
-def ensure_bridge(network: Network) -> int:
+class Bridge(NamedTuple):
+    """A bridge of ours, by its alias.
+
+    Attributes:
+        owner: the store's hash (``options.store_hash``). network: its id. (Both may be ``""``: it
+            has not been said, or not yet.)
+        is_used: something is on it.
+    """
+
+    owner: str
+    network: str
+    is_used: bool = False
+
+
+def ensure_bridge(network: Network, owner: str = "") -> int:
     """``prepare_bridge``, and set it up."""
-    index = prepare_bridge(network)
+    index = prepare_bridge(network, owner)
     asking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         set_up(network, asking)
@@ -95,12 +110,15 @@ def ensure_bridge(network: Network) -> int:
     return index
 
 
-def prepare_bridge(network: Network) -> int:
+def prepare_bridge(network: Network, owner: str = "") -> int:
     """Make a network's bridge, or repair what is wrong with it: without its address, MTU or
     settings. Idempotent; several processes may do it at once.
 
     A new one is down. Whoever wants to know whether a bridge is complete asks whether it is up, so
     setting it up is the last of all that has to be done, here and elsewhere.
+
+    Args:
+        owner: the store's hash, for its alias; ``""``: whoever knows it adds it.
 
     Returns:
         Its interface index.
@@ -112,7 +130,7 @@ def prepare_bridge(network: Network) -> int:
         FastboxError: the kernel's word.
     """
     with _doing(f"set up bridge {network.device}"):
-        return _in_thread(lambda ip: _ensure_bridge(ip, network))
+        return _in_thread(lambda ip: _ensure_bridge(ip, network, owner))
 
 
 def remove_bridge(name: str) -> bool:
@@ -128,23 +146,23 @@ def remove_bridge(name: str) -> bool:
         return _in_thread(remove)
 
 
-def bridges() -> dict[str, str]:
-    """Name -> network id of all bridges that are some store's of ours; for the sweep. ``""``: a
-    killed process has not said whose it is."""
+def bridges() -> dict[str, Bridge]:
+    """Name -> bridge, of all that are some store's of ours."""
 
-    def dump(ip: IPRoute) -> dict[str, str]:
-        found = {}
-        for link in ip.get_links():
-            if _is_ours(link):
-                alias = link.get_attr("IFLA_IFALIAS") or ""
-                found[link.get_attr("IFLA_IFNAME")] = alias[len(_ALIAS) :]
-        return found
+    def dump(ip: IPRoute) -> dict[str, Bridge]:
+        links = list(ip.get_links())
+        used = {link.get_attr("IFLA_MASTER") for link in links}
+        return {
+            link.get_attr("IFLA_IFNAME"): _said(link)._replace(is_used=link["index"] in used)
+            for link in links
+            if _is_ours(link)
+        }
 
     with _doing("list interfaces"):
         return _in_thread(dump)
 
 
-def _ensure_bridge(ip: IPRoute, network: Network) -> int:
+def _ensure_bridge(ip: IPRoute, network: Network, owner: str = "") -> int:
     name = network.device
     options.check_interface_name(name)
     link = _link(ip, name)
@@ -165,8 +183,9 @@ def _ensure_bridge(ip: IPRoute, network: Network) -> int:
             raise FastboxError(f"cannot set up bridge {name}: it has been removed")
     _check_owner(link, network)
     index = int(link["index"])
-    if not link.get_attr("IFLA_IFALIAS"):  # the kernel takes none with the creation
-        ip.link("set", index=index, ifalias=_ALIAS + network.id)
+    said = _said(link)
+    if not said.network or owner not in ("", said.owner):  # the kernel takes none with the creation
+        ip.link("set", index=index, ifalias=f"{_ALIAS}{owner} {network.id}".replace("  ", " "))
     _settings(network)
     if options.mtu(network) and link.get_attr("IFLA_MTU") != options.mtu(network):
         ip.link("set", index=index, mtu=options.mtu(network))
@@ -177,7 +196,7 @@ def _ensure_bridge(ip: IPRoute, network: Network) -> int:
 def _check_owner(link: _Link, network: Network) -> None:
     alias = link.get_attr("IFLA_IFALIAS")
     # The MAC is there from the first instant on: another process may be about to set the alias.
-    mine = alias == _ALIAS + network.id if alias else _has_mac(link, network)
+    mine = _said(link).network == network.id if alias else _has_mac(link, network)
     if _kind(link) == "bridge" and mine:
         return
     what = "is another network's bridge" if _is_ours(link) else "is there and not fastbox's"
@@ -352,11 +371,21 @@ def _kind(link: _Link) -> str:
     return str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
 
 
+def _said(link: _Link) -> Bridge:
+    alias = link.get_attr("IFLA_IFALIAS") or ""
+    if not alias.startswith(_ALIAS):
+        return Bridge("", "")
+    owner, _, network = alias[len(_ALIAS) :].rpartition(" ")
+    return Bridge(owner, network)
+
+
 def _is_ours(link: _Link) -> bool:
     alias = link.get_attr("IFLA_IFALIAS") or ""
     name = link.get_attr("IFLA_IFNAME") or ""
     # Without an alias: of a process that was killed between the two calls.
-    is_half_made = not alias and re.fullmatch(r"fb-[0-9a-f]{12}", name) is not None
+    is_half_made = (
+        not alias and re.fullmatch(options.BRIDGE_PREFIX + "[0-9a-f]{12}", name) is not None
+    )
     return _kind(link) == "bridge" and (alias.startswith(_ALIAS) or is_half_made)
 
 

@@ -18,7 +18,8 @@ from .types import Network
 
 __all__ = [
     "add_network", "add_uplinks", "ensure", "exists", "generation", "intact", "missing",
-    "open_socket", "remove", "remove_network", "sees_bridged", "table_name", "update_relayed",
+    "open_socket", "remove", "remove_device", "remove_network", "sees_bridged", "table_name",
+    "update_relayed",
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
@@ -137,6 +138,12 @@ def remove_network(table: str, network: Network) -> None:
     entries = ruleset.elements(network, relayed=True)
     if entries and not missing(table):
         _load(ruleset.delete(table, entries))
+
+
+def remove_device(table: str, device: str) -> None:
+    """Delete the elements of a bridge of which no more is known. Raises as ``ensure``."""
+    if not missing(table):
+        _load(ruleset.delete(table, ruleset.of_device(device)))
 
 
 def sees_bridged() -> bool:

@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import Conflict
 from ..locks import lock
-from . import attach, device, firewall, messages
+from . import attach, device, firewall, messages, options, strays
 from .types import Network, Networking
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _prepare(
         for network in missing:
             # Rules first: a bridge that is there has them, whenever this process is killed.
             firewall.add_network(table, network)
-            _reconnect(network, device.prepare_bridge(network), running())
+            _reconnect(network, _bridge(store, network), running())
         device.enable_forwarding(
             os.path.dirname(store.runtime),
             any(network.ipv6 for network in bridges),
@@ -73,6 +74,17 @@ def _prepare(
         )
         for network in missing:  # now they are complete
             device.set_up(network, netfilter)
+
+
+def _bridge(store: NetworkStore, network: Network) -> int:
+    owner = options.store_hash(store.root)
+    try:
+        return device.prepare_bridge(network, owner)
+    except Conflict:
+        # Of a network that had its name and was removed, by somebody who was killed.
+        if not strays.sweep(store, thorough=True):
+            raise
+        return device.prepare_bridge(network, owner)
 
 
 def _reconnect(network: Network, bridge: int, running: Iterable[Networking]) -> None:

@@ -145,9 +145,9 @@ class NetworkStore:
         yield from self._custom()
 
     def _custom(self) -> Iterator[Network]:
-        return (network for network in self._stored() if network.name not in BUILT_IN)
+        return (network for network in self.stored() if network.name not in BUILT_IN)
 
-    def _stored(self) -> Iterator[Network]:
+    def stored(self) -> Iterator[Network]:
         """Of all files those that can be read: a damaged one is in nobody's way but its own."""
         for name in self._names():
             # (Not found: removed meanwhile.)
@@ -228,6 +228,8 @@ class NetworkStore:
             Conflict: the name or the subnet is taken.
             StoreError: nothing could be written; nothing was made.
         """
+        from . import strays
+
         check_name(name)
         _check_driver(driver)
         asked = dict(driver_options or {})
@@ -245,7 +247,14 @@ class NetworkStore:
         with self.lock(shared=False):
             if os.path.lexists(self._path(name)):
                 raise _exists(name)
-            self._add(network, subnets)
+            strays.sweep(self)
+            try:
+                self._add(network, subnets)
+            except Conflict:
+                # The subnet, or the name, may be a bridge's that nobody needs.
+                if not strays.sweep(self, thorough=True):
+                    raise
+                self._add(network, subnets)
             try:
                 if made is not None:
                     made(network)
@@ -276,7 +285,7 @@ class NetworkStore:
         )
         with locks.lock(os.path.join(self.directory, ".pools"), create=True):
             self._remove_leftovers()
-            others = list(self._stored())
+            others = list(self.stored())
             network.device = device
             for other in others:
                 if network.driver == other.driver == "bridge" and other.device == device:
@@ -340,7 +349,10 @@ class NetworkStore:
             NotFound, Ambiguous: see ``resolve``.
             Conflict: a built-in network, or one in use (Docker's texts).
         """
+        from . import strays
+
         with self.lock(shared=False):
+            strays.sweep(self)
             try:
                 network = self.resolve(name_or_id)
             except Damaged:
@@ -375,6 +387,7 @@ class NetworkStore:
             InvalidArgument: a bad filter.
         """
         from ..oci import times
+        from . import strays
 
         wanted = filters or {}
         oci_filters.check_keys(wanted, _PRUNE_FILTERS)
@@ -383,9 +396,10 @@ class NetworkStore:
             raise InvalidArgument("more than one until filter specified")
         limit = times.moment(until[0]) if until else None
         removed: Names = []
-        if not any(name not in BUILT_IN for name in self._names()):
+        if not any(name not in BUILT_IN for name in self._names()) and not strays.likely(self):
             return removed
         with self.lock(shared=False):
+            strays.sweep(self)
             for network in list(self._custom()):
                 created = times.rfc3339(network.created)
                 if limit is not None and (created is None or created > limit):
@@ -398,8 +412,12 @@ class NetworkStore:
         return removed
 
     def _remove_damaged(self, name: str) -> Network:
-        """The file alone: nothing is known of the network but its name."""
+        """The file, and the bridge of whatever network has none then: nothing is known of this one
+        but its name."""
+        from . import strays
+
         self._unlink(name)
+        strays.sweep(self, thorough=True)
         return Network(id="", name=name)
 
     def _unlink(self, name: str) -> None:

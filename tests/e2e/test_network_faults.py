@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -242,6 +243,42 @@ def test_bridge_is_set_down(one: Site) -> None:
     assert site.world.ask("host", site.address("web"), 80) == "10.7.0.1"
 
 
+def test_removal_killed(one: Site) -> None:
+    """Before the bridge was removed: the next command about networks removes it, and its subnet can
+    be had at once. What is somebody's stays."""
+    site = one
+    other = "fb-" + "9" * 12
+    named = ("--subnet", "10.9.0.0/24", "-o", "com.docker.network.bridge.name=mine", "named")
+    site.cli.ok("network", "create", *named)
+    for name in ("one", "two", "named"):
+        site.cli.ok("run", "--rm", "--network", name, "busybox", "true")
+    site.world.ip("host", f"link add {other} alias x type bridge")
+    site.world.run("host", ["ip", "link", "set", other, "alias", f"fastbox 12345678 {'9' * 64}"])
+    before = site.interfaces()
+    for again in (("rm", "one"), ("prune", "-f"), ("create", "--subnet", "10.7.0.0/24", "new")):
+        dying(site, "fastbox.network.ground:take_down", "remove_network", "one")
+        assert site.interfaces() == before
+        site.cli.ok("create", "--network", "two", "--name", "user", "busybox", "true")
+        site.run("up", "--network", "two")
+        site.run("up2", "--network", "named")
+        assert site.cli("network", *again).code == (1 if again[0] == "rm" else 0), again
+        gone = before - site.interfaces()
+        assert len(gone) == 1 and gone.pop().startswith("fb-")
+        site.cli.ok("rm", "-f", "up", "up2", "user")
+        site.cli("network", "rm", "new")
+        site.cli.ok("network", "create", "--subnet", "10.7.0.0/24", "one")
+        site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
+        before = site.interfaces()
+    text = site.ruleset("set", "inet", site.table, "bridges")
+    assert set(re.findall(r"fb-[0-9a-f]+", text)) <= before
+    # One with a name of its own is found when it is in the way.
+    dying(site, "fastbox.network.ground:take_down", "remove_network", "named")
+    assert "mine" in site.interfaces()
+    site.cli.ok("network", "create", *named)
+    assert "mine" not in site.interfaces()
+    site.world.ip("host", f"link del {other}")
+
+
 def test_connect_killed_at(one: Site) -> None:
     """At each step: the next attempt does it; what is removed instead leaves nothing."""
     site = one
@@ -359,6 +396,24 @@ def test_a_damaged_network(one: Site) -> None:
         assert f"{path} is damaged" in error and "fastbox network rm two" in error
     assert site.cli.ok("network", "rm", "two") == "two"
     assert site.cli("network", "ls").err == ""
+
+
+def test_a_damaged_default_network(site: Site) -> None:
+    """It is made again when it has been removed, and its bridge."""
+    site.cli.ok("run", "--rm", "busybox", "true")
+    for _ in range(2):
+        with open(f"{site.root}/networks/bridge.json", "w"):
+            pass
+        assert "fastbox network rm bridge" in site.cli.fails(125, "run", "--rm", "busybox", "true")
+        site.cli.ok("network", "rm", "bridge")
+        site.run("up")
+        # It was in use the second time.
+        with open(f"{site.root}/networks/bridge.json", "w"):
+            pass
+        site.cli.ok("network", "rm", "bridge")
+        assert site.world.inside("up", lambda: len(socket.if_nameindex())) == 2
+        site.cli.ok("rm", "-f", "up")
+        site.cli.ok("run", "--rm", "busybox", "true")
 
 
 def test_a_damaged_container(one: Site) -> None:

@@ -65,7 +65,14 @@ def test_made(world: World) -> None:
         assert world.sysctl("host", f"net/{key}") == value
     assert world.inside("host", lambda: device.bridge_index(net.device)) == index
     assert device.bridge_index(net.device) is None
-    assert world.inside("host", device.bridges) == {net.device: ID}
+    # One that says no store is told later.
+    assert world.inside("host", device.bridges) == {net.device: device.Bridge("", ID)}
+    world.inside("host", lambda: device.ensure_bridge(net, "0a1b2c3d"))
+    world.inside("host", lambda: device.ensure_bridge(net))
+    world.join("host", "fbv9", [], "outside", "eth9", [])
+    world.ip("host", f"link set fbv9 master {net.device}")
+    expected = device.Bridge("0a1b2c3d", ID, True)
+    assert world.inside("host", device.bridges) == {net.device: expected}
 
 
 def test_without_ipv6(world: World) -> None:
@@ -158,7 +165,7 @@ def test_removal(world: World) -> None:
     assert not world.inside("host", lambda: device.remove_bridge(net.device))
     # Of a process that was killed before it said whose it is.
     world.ip("host", f"link add {net.device} type bridge")
-    assert world.inside("host", device.bridges) == {net.device: ""}
+    assert world.inside("host", device.bridges) == {net.device: device.Bridge("", "")}
     assert world.inside("host", lambda: device.remove_bridge(net.device))
 
 
