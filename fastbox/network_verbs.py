@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ class NetworkVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        warn: Callable[[str], None] | None
 
         @property
         def _networks(self) -> NetworkStore: ...
@@ -28,15 +29,18 @@ class NetworkVerbs:
         def container(self, name_or_id: str, *, size: bool = False) -> Container: ...
 
     def networks(self, *, filters: dict[str, list[str]] | None = None) -> list[Network]:
-        """The networks by name, the built-in ones among them.
+        """The networks by name, the built-in ones among them. Of damaged ones ``warn`` is told.
 
         Args:
             filters: ``dangling``, ``driver``, ``id``, ``label``, ``name``, ``scope``, ``type``.
 
         Raises:
-            InvalidArgument: an unknown filter. StoreError: a damaged file.
+            InvalidArgument: an unknown filter.
         """
         self._container_networks.sweep(self._container_networks.up())
+        if self.warn is not None:
+            for text in self._networks.damaged():
+                self.warn(text)
         return self._networks.list(filters=filters, in_use=self._container_networks.users)
 
     def network(self, name_or_id: str) -> Network:

@@ -154,6 +154,7 @@ class Connecting:
             place = next((place for place in now.endpoints if place.network == name), None)
             # (A place without the record's word: somebody who was just doing this was killed.)
             if len(left) == len(record.networks) and place is None:
+                self._free_strays(container, name)
                 raise Conflict(f"container {record.id} is not connected to network {name}")
             record.networks = left
             with storing(f"disconnecting container {record.name} from network {name}"):
@@ -164,6 +165,12 @@ class Connecting:
                         self._disconnect_running(container, place)
             with contextlib.suppress(FastboxError):
                 self._note_network("disconnect", self.networks.networks.get(name), record)
+
+    def _free_strays(self, container: Container, name: str) -> None:
+        """Give back what a killed disconnect did not."""
+        with contextlib.suppress(FastboxError):
+            if container.state.status.is_up:
+                self.networks.free_strays(container, self.networks.networks.get(name))
 
     def _disconnect_running(self, container: Container, place: Endpoint) -> None:
         from ..network import attach, endpoint, names, release

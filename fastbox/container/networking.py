@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import Conflict, FastboxError, InvalidArgument, NotFound
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from ..network import wishes
 from ..network.types import Attachment, Networking
@@ -335,11 +335,21 @@ class ContainerNetworks:
                 pass  # there is no such container any more
             except BlockingIOError:
                 return False
-            with contextlib.suppress(NotFound):
-                if self.store.state(self.store.load_record(container_id)).status.is_up:
-                    return False
+            if self._runs(container_id):
+                return False
             self.host.finish(self.store.runtime_directory(container_id))
         return True
+
+    def _runs(self, container_id: str) -> bool:
+        try:
+            return self.store.state(self.store.load_record(container_id)).status.is_up
+        except NotFound:
+            return False
+        except StoreError:  # it is damaged: its addresses are its own while its init lives
+            try:
+                return process.is_alive(*self.store.init(container_id))
+            except StoreError:
+                return True  # a newer fastbox's
 
     def owes(self, container_id: str) -> bool:
         """Whether something of a run is still to be given back."""
@@ -364,14 +374,13 @@ class ContainerNetworks:
         """
         from ..network import leases
 
+        def is_stale(holder: str) -> bool:
+            return holder.partition("/")[0] not in up and self._is_stale(holder)
+
         base = f"{self.store.runtime}/networks"
         for network_id in _with_leases(base):
-            directory = leases.directory(self.store.runtime, network_id)
-            for name in os.listdir(directory):
-                with contextlib.suppress(OSError):
-                    holder = os.readlink(f"{directory}/{name}")
-                    if holder.partition("/")[0] not in up and self._is_stale(holder):
-                        leases.free(self.store.runtime, network_id, name, holder)
+            with contextlib.suppress(OSError):
+                leases.free_stale(self.store.runtime, network_id, is_stale)
         with contextlib.suppress(FileNotFoundError):
             for container_id in os.listdir(f"{base}/boxes"):
                 if container_id not in up and names.is_id(container_id):

@@ -11,11 +11,13 @@ from __future__ import annotations
 import _socket as socket  # the module over it costs milliseconds
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from .. import atomic
 from ..errors import Conflict, FastboxError, InvalidArgument, PermissionDenied, Unsupported
@@ -31,7 +33,10 @@ _Link: TypeAlias = Any  # pyroute2 has no types
 _SYS = "/proc/sys/net"
 _AF_INET, _AF_INET6 = 2, 10
 _IFF_UP = 1
-_ALIAS = "fastbox "  # a bridge's alias says whose it is: `fastbox NETWORKID`
+_IFREQ = struct.Struct("=16sh22x")  # linux/if.h, with its flags
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+# A bridge's alias says whose it is: `fastbox STORE NETWORKID`, in 0.1 `fastbox NETWORKID`.
+_ALIAS = "fastbox "
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -46,6 +51,32 @@ def bridge_index(name: str) -> int | None:
         return None
 
 
+def is_up(name: str, asking: socket.socket) -> bool:
+    """Whether there is an interface of that name that is up; a microsecond.
+
+    Args:
+        asking: any socket; it is that one's network namespace.
+    """
+    try:
+        return bool(_flags(name, asking) & _IFF_UP)
+    except OSError:
+        return False
+
+
+def set_up(network: Network, asking: socket.socket) -> None:
+    """Set a network's bridge up: it is complete then, see ``prepare_bridge``."""
+    name = network.device
+    with _doing(f"set bridge {name} up"):
+        flags = _flags(name, asking)
+        request = _IFREQ.pack(name.encode(), (flags | _IFF_UP) & 0x7FFF)
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, request)
+
+
+def _flags(name: str, asking: socket.socket) -> int:
+    answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
+    return int(_IFREQ.unpack(answer)[1])
+
+
 def interfaces() -> list[str]:
     """Names of all interfaces."""
     return [name for _, name in socket.if_nameindex()]
@@ -54,9 +85,40 @@ def interfaces() -> list[str]:
 # ---- bridges -------------------------------------------------------------------------------------
 
 
-def ensure_bridge(network: Network) -> int:
-    """Make a network's bridge, or repair what is wrong with it: down, without its address, MTU or
+class Bridge(NamedTuple):
+    """A bridge of ours, by its alias.
+
+    Attributes:
+        owner: the store's hash (``options.store_hash``). network: its id. (Both may be ``""``: it
+            has not been said, or not yet.)
+        is_used: something is on it.
+    """
+
+    owner: str
+    network: str
+    is_used: bool = False
+
+
+def ensure_bridge(network: Network, owner: str = "") -> int:
+    """``prepare_bridge``, and set it up."""
+    index = prepare_bridge(network, owner)
+    asking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        set_up(network, asking)
+    finally:
+        asking.close()
+    return index
+
+
+def prepare_bridge(network: Network, owner: str = "") -> int:
+    """Make a network's bridge, or repair what is wrong with it: without its address, MTU or
     settings. Idempotent; several processes may do it at once.
+
+    A new one is down. Whoever wants to know whether a bridge is complete asks whether it is up, so
+    setting it up is the last of all that has to be done, here and elsewhere.
+
+    Args:
+        owner: the store's hash, for its alias; ``""``: whoever knows it adds it.
 
     Returns:
         Its interface index.
@@ -68,7 +130,7 @@ def ensure_bridge(network: Network) -> int:
         FastboxError: the kernel's word.
     """
     with _doing(f"set up bridge {network.device}"):
-        return _in_thread(lambda ip: _ensure_bridge(ip, network))
+        return _in_thread(lambda ip: _ensure_bridge(ip, network, owner))
 
 
 def remove_bridge(name: str) -> bool:
@@ -84,52 +146,23 @@ def remove_bridge(name: str) -> bool:
         return _in_thread(remove)
 
 
-def bridges() -> dict[str, str]:
-    """Name -> network id of all bridges that are some store's of ours; for the sweep. ``""``: a
-    killed process has not said whose it is."""
+def bridges() -> dict[str, Bridge]:
+    """Name -> bridge, of all that are some store's of ours."""
 
-    def dump(ip: IPRoute) -> dict[str, str]:
-        found = {}
-        for link in ip.get_links():
-            if _is_ours(link):
-                alias = link.get_attr("IFLA_IFALIAS") or ""
-                found[link.get_attr("IFLA_IFNAME")] = alias[len(_ALIAS) :]
-        return found
-
-    with _doing("list interfaces"):
-        return _in_thread(dump)
-
-
-def bridge_ports(index: int) -> list[str]:
-    """Names of the interfaces that are on a bridge."""
-
-    def dump(ip: IPRoute) -> list[str]:
-        links = ip.get_links()
-        return [n.get_attr("IFLA_IFNAME") for n in links if n.get_attr("IFLA_MASTER") == index]
+    def dump(ip: IPRoute) -> dict[str, Bridge]:
+        links = list(ip.get_links())
+        used = {link.get_attr("IFLA_MASTER") for link in links}
+        return {
+            link.get_attr("IFLA_IFNAME"): _said(link)._replace(is_used=link["index"] in used)
+            for link in links
+            if _is_ours(link)
+        }
 
     with _doing("list interfaces"):
         return _in_thread(dump)
 
 
-def delete_links(names: Iterable[str]) -> list[str]:
-    """Delete interfaces, the host ends of veths for example; those that there were."""
-    wanted = list(names)
-    if not any(bridge_index(name) for name in wanted):
-        return []
-
-    def delete(ip: IPRoute) -> list[str]:
-        found = []
-        for name in wanted:
-            link = _link(ip, name)
-            if link is not None and _delete(ip, link["index"]):
-                found.append(name)
-        return found
-
-    with _doing("delete interfaces"):
-        return _in_thread(delete)
-
-
-def _ensure_bridge(ip: IPRoute, network: Network) -> int:
+def _ensure_bridge(ip: IPRoute, network: Network, owner: str = "") -> int:
     name = network.device
     options.check_interface_name(name)
     link = _link(ip, name)
@@ -150,21 +183,20 @@ def _ensure_bridge(ip: IPRoute, network: Network) -> int:
             raise FastboxError(f"cannot set up bridge {name}: it has been removed")
     _check_owner(link, network)
     index = int(link["index"])
-    if not link.get_attr("IFLA_IFALIAS"):  # the kernel takes none with the creation
-        ip.link("set", index=index, ifalias=_ALIAS + network.id)
+    said = _said(link)
+    if not said.network or owner not in ("", said.owner):  # the kernel takes none with the creation
+        ip.link("set", index=index, ifalias=f"{_ALIAS}{owner} {network.id}".replace("  ", " "))
     _settings(network)
     if options.mtu(network) and link.get_attr("IFLA_MTU") != options.mtu(network):
         ip.link("set", index=index, mtu=options.mtu(network))
     _addresses(ip, network, index)
-    if not link["flags"] & _IFF_UP:
-        ip.link("set", index=index, state="up")
     return index
 
 
 def _check_owner(link: _Link, network: Network) -> None:
     alias = link.get_attr("IFLA_IFALIAS")
     # The MAC is there from the first instant on: another process may be about to set the alias.
-    mine = alias == _ALIAS + network.id if alias else _has_mac(link, network)
+    mine = _said(link).network == network.id if alias else _has_mac(link, network)
     if _kind(link) == "bridge" and mine:
         return
     what = "is another network's bridge" if _is_ours(link) else "is there and not fastbox's"
@@ -318,27 +350,6 @@ def check_parent(network: Network) -> int:
     return index
 
 
-def check_macvlan() -> None:
-    """Find out whether the kernel has macvlan, by making one (on ``lo`` it is refused otherwise).
-
-    Raises:
-        Unsupported: it has not.
-        PermissionDenied: no CAP_NET_ADMIN.
-    """
-    name = f"fbm{os.getpid()}"[: options.MAX_INTERFACE_NAME]
-
-    def attempt(ip: IPRoute) -> None:
-        try:
-            ip.link("add", ifname=name, kind="macvlan", link=1)
-            ip.link("del", ifname=name)
-        except Exception as error:
-            if getattr(error, "code", 0) != errno.EINVAL:
-                raise
-
-    with _doing("use macvlan"):
-        _in_thread(attempt)
-
-
 # ---- helpers -------------------------------------------------------------------------------------
 
 
@@ -360,11 +371,21 @@ def _kind(link: _Link) -> str:
     return str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
 
 
+def _said(link: _Link) -> Bridge:
+    alias = link.get_attr("IFLA_IFALIAS") or ""
+    if not alias.startswith(_ALIAS):
+        return Bridge("", "")
+    owner, _, network = alias[len(_ALIAS) :].rpartition(" ")
+    return Bridge(owner, network)
+
+
 def _is_ours(link: _Link) -> bool:
     alias = link.get_attr("IFLA_IFALIAS") or ""
     name = link.get_attr("IFLA_IFNAME") or ""
     # Without an alias: of a process that was killed between the two calls.
-    is_half_made = not alias and re.fullmatch(r"fb-[0-9a-f]{12}", name) is not None
+    is_half_made = (
+        not alias and re.fullmatch(options.BRIDGE_PREFIX + "[0-9a-f]{12}", name) is not None
+    )
     return _kind(link) == "bridge" and (alias.startswith(_ALIAS) or is_half_made)
 
 
@@ -465,10 +486,9 @@ def _doing(what: str) -> Iterator[None]:
         # pyroute2's NetlinkError is no OSError before 0.9; both have the number.
         code = getattr(error, "code", 0) or getattr(error, "errno", 0) or 0
         if code in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
-            kind = "macvlan" if "macvlan" in what else "bridge"
             raise Unsupported(
                 f"cannot {what}: the kernel does not have it",
-                hint=f"modprobe {kind}, or use --network none or host",
+                hint="modprobe bridge, or use --network none or host",
             ) from error
         if code in (errno.EPERM, errno.EACCES):
             raise PermissionDenied(

@@ -18,7 +18,8 @@ from .types import Network
 
 __all__ = [
     "add_network", "add_uplinks", "ensure", "exists", "generation", "intact", "missing",
-    "open_socket", "remove", "remove_network", "sees_bridged", "table_name",
+    "open_socket", "remove", "remove_device", "remove_network", "sees_bridged", "table_name",
+    "update_relayed",
 ]  # fmt: skip
 
 _TIMEOUT = 60  # seconds; nft waits for no one, but a rule set of 100,000 elements takes a while
@@ -117,6 +118,15 @@ def add_network(table: str, network: Network) -> None:
     _load(text)
 
 
+def update_relayed(table: str, networks: Sequence[Network]) -> None:
+    """Let what depends on ``sees_bridged`` be as it is now: br_netfilter may come, and go, at any
+    time. Raises as ``ensure``."""
+    bridges = [network.device for network in networks if network.driver == "bridge"]
+    entries = [("relayed", f'"{device}"') for device in bridges]
+    if entries and not missing(table):
+        _load((ruleset.add if sees_bridged() else ruleset.delete)(table, entries))
+
+
 def add_uplinks(table: str, names: Mapping[int, Sequence[str]]) -> None:
     """Forward nothing between these interfaces, by family. Raises as ``ensure``."""
     if any(names.values()):
@@ -128,6 +138,12 @@ def remove_network(table: str, network: Network) -> None:
     entries = ruleset.elements(network, relayed=True)
     if entries and not missing(table):
         _load(ruleset.delete(table, entries))
+
+
+def remove_device(table: str, device: str) -> None:
+    """Delete the elements of a bridge of which no more is known. Raises as ``ensure``."""
+    if not missing(table):
+        _load(ruleset.delete(table, ruleset.of_device(device)))
 
 
 def sees_bridged() -> bool:

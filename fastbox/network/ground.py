@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import Conflict
 from ..locks import lock
-from . import attach, device, firewall, messages
+from . import attach, device, firewall, messages, options, strays
 from .types import Network, Networking
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ def prepare(
     networks: Sequence[Network],
     running: Callable[[], Iterable[Networking]],
 ) -> socket.socket | None:
-    """See that the bridges of networks exist, and the rules.
+    """See that the bridges of networks are there and complete, and the rules.
 
-    Quick when they do. Whoever removed them (a reboot, an administrator, ``nft flush ruleset``):
-    they are made again, the rules with what running containers have in them.
+    Quick when they are. Whoever removed them or set them down (a reboot, an administrator, ``nft
+    flush ruleset``, a process that was killed while it made them): they are made again, the rules
+    with what running containers have in them.
 
     Args:
         running: of each running container.
@@ -55,7 +57,7 @@ def _prepare(
     running: Callable[[], Iterable[Networking]],
     netfilter: socket.socket,
 ) -> None:
-    missing = [network for network in bridges if device.bridge_index(network.device) is None]
+    missing = [network for network in bridges if not device.is_up(network.device, netfilter)]
     if not missing and not firewall.missing(table, netfilter):
         return
     with lock(f"{store.runtime}/.ground", create=True):
@@ -64,12 +66,25 @@ def _prepare(
         for network in missing:
             # Rules first: a bridge that is there has them, whenever this process is killed.
             firewall.add_network(table, network)
-            _reconnect(network, device.ensure_bridge(network), running())
+            _reconnect(network, _bridge(store, network), running())
         device.enable_forwarding(
             os.path.dirname(store.runtime),
             any(network.ipv6 for network in bridges),
             lambda names: firewall.add_uplinks(table, names),
         )
+        for network in missing:  # now they are complete
+            device.set_up(network, netfilter)
+
+
+def _bridge(store: NetworkStore, network: Network) -> int:
+    owner = options.store_hash(store.root)
+    try:
+        return device.prepare_bridge(network, owner)
+    except Conflict:
+        # Of a network that had its name and was removed, by somebody who was killed.
+        if not strays.sweep(store, thorough=True):
+            raise
+        return device.prepare_bridge(network, owner)
 
 
 def _reconnect(network: Network, bridge: int, running: Iterable[Networking]) -> None:
@@ -96,17 +111,25 @@ def guard(store: NetworkStore, table: str, running: Callable[[], Iterable[Networ
 
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:
     """Load the rules, with all that there is of networks and of published ports."""
-    runtime = os.path.dirname(store.runtime)
-    networks = [
-        network
-        for network in store.list()
-        if network.driver == "bridge" and device.bridge_index(network.device) is not None
-    ]
-    firewall.ensure(table, networks, device.uplinks(runtime))
+    firewall.ensure(table, _present(store), device.uplinks(os.path.dirname(store.runtime)))
     entries = [entry for networking in running() for entry in attach.entries_of(networking)]
     with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
         for data in messages.elements(table, entries):
             messages.send(netfilter, data)
+
+
+def update_relayed(store: NetworkStore, table: str) -> None:
+    """See that the rules are those for a host with, or without, br_netfilter, as it is now."""
+    firewall.update_relayed(table, _present(store))
+
+
+def _present(store: NetworkStore) -> list[Network]:
+    """The networks whose bridges are there."""
+    return [
+        network
+        for network in store.list()
+        if network.driver == "bridge" and device.bridge_index(network.device) is not None
+    ]
 
 
 def take_down(table: str, network: Network) -> None:

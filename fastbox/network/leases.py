@@ -1,7 +1,9 @@
 """Addresses given out: ``RUNTIME/networks/NETID/leases/ADDRESS`` is a symlink to its holder.
 
-symlink(2) fails where there is one, so two processes never have the same address, and no lock is
-held on the way of a start. The directory is in the runtime directory: after a reboot all are free.
+symlink(2) fails where there is one, so two processes never have the same address. Who takes one
+holds the directory's lock shared, who takes one away exclusively: what has been found to be stale
+is still what it was when it goes. (The end of a run gives back what is its own, without a lock.)
+The directory is in the runtime directory: after a reboot all are free.
 """
 
 from __future__ import annotations
@@ -60,14 +62,14 @@ def take(
     where = directory(runtime, network.id)
     if ip:
         address = _asked(network, ip, family, block, space)
-        if _make(where, address, holder) or _is_mine(where, address, holder):
+        if _make(where, address, holder) or _renew(where, address, holder):
             return address
         if stale is not None and _take_over(where, address, holder, stale):
             return address
         raise Conflict("Address already in use", hint=f"{address} is {_whose(where, address)}")
     address = _lowest(where, family, space, holder)
     if not address and stale is not None:
-        _free_stale(where, stale)
+        _free_stale(where, stale, family)
         address = _lowest(where, family, space, holder)  # also what another process has freed
     if not address:
         raise Conflict(
@@ -87,16 +89,14 @@ def free(runtime: str, network_id: str, address: str, holder: str) -> bool:
     return False
 
 
+def free_stale(runtime: str, network_id: str, stale: Stale) -> None:
+    """Free the addresses of holders that are gone, see ``take``."""
+    _free_stale(directory(runtime, network_id), stale)
+
+
 def rename(runtime: str, network_id: str, address: str, holder: str) -> None:
     """Give a lease's holder another name."""
-    where = directory(runtime, network_id)
-    temporary = f"{where}/.{address}"
-    with locks.lock(where):
-        if _is_mine(where, address, holder):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            os.symlink(holder, temporary)
-            os.rename(temporary, f"{where}/{address}")
+    _renew(directory(runtime, network_id), address, holder)
 
 
 def holders(runtime: str, network_id: str) -> dict[str, str]:
@@ -157,17 +157,31 @@ def _asked(network: Network, ip: str, family: int, block: addresses.Block, space
 
 
 def _make(where: str, address: str, holder: str) -> bool:
-    path = f"{where}/{address}"
-    try:
-        os.symlink(holder, path)
-    except FileExistsError:
-        return False
-    except FileNotFoundError:
-        network = os.path.dirname(where)
-        for needed in (os.path.dirname(network), network, where):
-            make_directory(needed)
-        return _make(where, address, holder)
-    return True
+    while True:
+        try:
+            with locks.lock(where, shared=True):
+                os.symlink(holder, f"{where}/{address}")
+            return True
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            network = os.path.dirname(where)
+            for needed in (os.path.dirname(network), network, where):
+                make_directory(needed)
+
+
+def _renew(where: str, address: str, holder: str) -> bool:
+    """Make a lease again that its holder has, left over from another run; whether it has it. Who
+    finds the old one stale must not take the new one."""
+    temporary = f"{where}/.{address}"
+    with locks.lock(where):
+        if not _is_mine(where, address, holder):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        os.symlink(holder, temporary)
+        os.rename(temporary, f"{where}/{address}")
+        return True
 
 
 def make_directory(path: str) -> None:
@@ -214,21 +228,51 @@ def _whose(where: str, address: str) -> str:
 
 
 def _take_over(where: str, address: str, holder: str, stale: Stale) -> bool:
-    """Take an address from a holder that is gone. Under a lock: of two that find it gone, the
-    second must not remove what the first has made."""
-    with locks.lock(where):
-        before = _holder(where, address)
-        if before and not stale(before):
+    """Take an address from a holder that is gone."""
+    before = _found(where, address)
+    if before is not None:
+        if not stale(before.holder):
             return False
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{where}/{address}")
-        return _make(where, address, holder)
+        _unlink(where, address, before)
+    return _make(where, address, holder)
 
 
-def _free_stale(where: str, stale: Stale) -> None:
-    """Free the addresses of holders that are gone."""
+def _free_stale(where: str, stale: Stale, family: int = 0) -> None:
+    """Free the addresses of holders that are gone, of one family: of the other one, who asks may
+    have taken his own a moment ago."""
+    try:
+        names = os.listdir(where)
+    except FileNotFoundError:
+        return
+    for address in names:
+        if family and (":" in address) != (family == 6):
+            continue
+        before = _found(where, address)
+        if before is not None and stale(before.holder):
+            _unlink(where, address, before)
+
+
+class _Lease(NamedTuple):
+    """A lease as it was found. By its number and time: the same container may have it again."""
+
+    holder: str
+    inode: int
+    changed: int
+
+
+def _found(where: str, address: str) -> _Lease | None:
+    path = f"{where}/{address}"
+    try:
+        # In this order: one that is replaced in between is no more the one that was found.
+        info = os.lstat(path)
+        return _Lease(os.readlink(path), info.st_ino, info.st_ctime_ns)
+    except OSError:  # free
+        return None
+
+
+def _unlink(where: str, address: str, before: _Lease) -> None:
+    """Free an address whose holder was found to be gone, unless somebody else has it by now: who
+    found that may have given it back, and another process have taken it."""
     with contextlib.suppress(FileNotFoundError), locks.lock(where):
-        for address in os.listdir(where):
-            holder = _holder(where, address)
-            if holder and stale(holder):
-                os.unlink(f"{where}/{address}")
+        if _found(where, address) == before:
+            os.unlink(f"{where}/{address}")

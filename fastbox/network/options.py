@@ -22,6 +22,7 @@ KNOWN = {
     "macvlan": (PARENT, MODE, MTU, "mtu"),
 }
 MODES = ("bridge", "private", "vepa", "passthru")
+BRIDGE_PREFIX = "fb-"  # of the bridges that are not given a name
 MAX_INTERFACE_NAME = 15  # IFNAMSIZ - 1
 _MTU_RANGE = range(68, 65536)  # RFC 791; a bridge's own limit
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -131,7 +132,7 @@ def device_of(
     if options.get(BRIDGE_NAME):
         return options[BRIDGE_NAME]
     if name != DEFAULT:
-        return f"fb-{network_id[:12]}"
+        return f"{BRIDGE_PREFIX}{network_id[:12]}"
     if root == DEFAULT_ROOT:
         return "fastbox0"
     return f"fb0-{store_hash(root)}"

@@ -156,6 +156,12 @@ def elements(network: Network, relayed: bool = False) -> list[tuple[str, str]]:
     return found
 
 
+def of_device(device: str) -> list[tuple[str, str]]:
+    """(set, element) of all that a bridge alone may have: without its network's subnets."""
+    sets = ("bridges", "internal", "masqueraded", "relayed")
+    return [*((name, f'"{device}"') for name in sets), ("same", f'"{device}" . "{device}"')]
+
+
 def uplinks(names: Mapping[int, Sequence[str]]) -> list[tuple[str, str]]:
     """(set, element) of interfaces, by family."""
     return [(f"uplinks{family}", f'"{name}"') for family in names for name in names[family]]

@@ -35,6 +35,10 @@ _LIST_FILTERS = frozenset(("dangling", "driver", "id", "label", "label!", "name"
 _PRUNE_FILTERS = frozenset(("label", "label!", "until"))
 
 
+class Damaged(StoreError):
+    """A network's file is not one that ``create`` has written."""
+
+
 class NetworkStore:
     """The networks below a data root. Threads and processes may share one.
 
@@ -74,7 +78,7 @@ class NetworkStore:
 
         Raises:
             NotFound: `network X not found`.
-            StoreError: its file is damaged (names it).
+            Damaged: its file is (names it).
         """
         if name in ("host", "none"):
             return self._builtin(name)
@@ -93,7 +97,7 @@ class NetworkStore:
         Raises:
             NotFound: `network X not found`.
             Ambiguous: the beginning of several ids.
-            StoreError: a damaged file.
+            Damaged: the file of that name is.
         """
         prefix = bool(name_or_id) and not name_or_id.strip("0123456789abcdef")
         if not (prefix and len(name_or_id) == 64):
@@ -112,7 +116,7 @@ class NetworkStore:
     def list(
         self, *, filters: oci_filters.Filters | None = None, in_use: InUse | None = None
     ) -> Networks:
-        """Networks by name, the built-in ones among them.
+        """Networks by name, the built-in ones among them. Damaged ones are passed over.
 
         Args:
             filters: ``dangling``, ``driver``, ``id``, ``label``, ``name``, ``scope``, ``type``.
@@ -120,7 +124,6 @@ class NetworkStore:
 
         Raises:
             InvalidArgument: a bad filter.
-            StoreError: a damaged file.
         """
         wanted = filters or {}
         oci_filters.check_keys(wanted, _LIST_FILTERS)
@@ -135,16 +138,33 @@ class NetworkStore:
         return [n for n in result if n.is_user_defined and _is_dangling(n, in_use) is dangling]
 
     def _all(self) -> Iterator[Network]:
-        yield self.get(DEFAULT)
+        with contextlib.suppress(Damaged):
+            yield self.get(DEFAULT)
         yield self._builtin("host")
         yield self._builtin("none")
         yield from self._custom()
 
     def _custom(self) -> Iterator[Network]:
+        return (network for network in self.stored() if network.name not in BUILT_IN)
+
+    def stored(self) -> Iterator[Network]:
+        """Of all files those that can be read: a damaged one is in nobody's way but its own."""
         for name in self._names():
-            if name not in BUILT_IN:
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    yield self._load(name)
+            # (Not found: removed meanwhile.)
+            with contextlib.suppress(FileNotFoundError, Damaged):
+                yield self._load(name)
+
+    def damaged(self) -> Names:
+        """What is wrong with the files that ``list`` passes over, a line each."""
+        found = []
+        for name in self._names():
+            try:
+                self._load(name)
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                found.append(error.message)
+        return found
 
     def _names(self) -> Names:
         try:
@@ -175,8 +195,9 @@ class NetworkStore:
         except OSError as error:
             raise _failed("read", path, error) from error
         except (msgspec.MsgspecError, ValueError, RecursionError, FastboxError) as error:
-            raise StoreError(
-                f"{path} is damaged: {error}", hint="remove that file to do without the network"
+            raise Damaged(
+                f"{path} is damaged: {error}",
+                hint=f"`fastbox network rm {name}` removes the network",
             ) from error
         return network
 
@@ -207,6 +228,8 @@ class NetworkStore:
             Conflict: the name or the subnet is taken.
             StoreError: nothing could be written; nothing was made.
         """
+        from . import strays
+
         check_name(name)
         _check_driver(driver)
         asked = dict(driver_options or {})
@@ -224,7 +247,14 @@ class NetworkStore:
         with self.lock(shared=False):
             if os.path.lexists(self._path(name)):
                 raise _exists(name)
-            self._add(network, subnets)
+            strays.sweep(self)
+            try:
+                self._add(network, subnets)
+            except Conflict:
+                # The subnet, or the name, may be a bridge's that nobody needs.
+                if not strays.sweep(self, thorough=True):
+                    raise
+                self._add(network, subnets)
             try:
                 if made is not None:
                     made(network)
@@ -255,7 +285,7 @@ class NetworkStore:
         )
         with locks.lock(os.path.join(self.directory, ".pools"), create=True):
             self._remove_leftovers()
-            others = [self._load(name) for name in self._names()]
+            others = list(self.stored())
             network.device = device
             for other in others:
                 if network.driver == other.driver == "bridge" and other.device == device:
@@ -319,8 +349,14 @@ class NetworkStore:
             NotFound, Ambiguous: see ``resolve``.
             Conflict: a built-in network, or one in use (Docker's texts).
         """
+        from . import strays
+
         with self.lock(shared=False):
-            network = self.resolve(name_or_id)
+            strays.sweep(self)
+            try:
+                network = self.resolve(name_or_id)
+            except Damaged:
+                return self._remove_damaged(name_or_id)
             if not network.is_user_defined:
                 raise Conflict(f"{network.name} is a pre-defined network and cannot be removed")
             users = in_use(network) if in_use is not None else []
@@ -351,6 +387,7 @@ class NetworkStore:
             InvalidArgument: a bad filter.
         """
         from ..oci import times
+        from . import strays
 
         wanted = filters or {}
         oci_filters.check_keys(wanted, _PRUNE_FILTERS)
@@ -359,9 +396,10 @@ class NetworkStore:
             raise InvalidArgument("more than one until filter specified")
         limit = times.moment(until[0]) if until else None
         removed: Names = []
-        if not any(name not in BUILT_IN for name in self._names()):
+        if not any(name not in BUILT_IN for name in self._names()) and not strays.likely(self):
             return removed
         with self.lock(shared=False):
+            strays.sweep(self)
             for network in list(self._custom()):
                 created = times.rfc3339(network.created)
                 if limit is not None and (created is None or created > limit):
@@ -373,16 +411,28 @@ class NetworkStore:
                     removed.append(network.name)
         return removed
 
+    def _remove_damaged(self, name: str) -> Network:
+        """The file, and the bridge of whatever network has none then: nothing is known of this one
+        but its name."""
+        from . import strays
+
+        self._unlink(name)
+        strays.sweep(self, thorough=True)
+        return Network(id="", name=name)
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(self._path(name))
+            atomic.sync_directory(self.directory)
+        except FileNotFoundError:
+            raise _not_found(name) from None
+        except OSError as error:
+            raise _failed("remove", f"network {name}", error) from error
+
     def _remove(self, network: Network, undo: Callable[[Network], None] | None) -> None:
         from .._core.tree import remove_tree
 
-        try:
-            os.unlink(self._path(network.name))
-            atomic.sync_directory(self.directory)
-        except FileNotFoundError:
-            raise _not_found(network.name) from None
-        except OSError as error:
-            raise _failed("remove", f"network {network.name}", error) from error
+        self._unlink(network.name)
         with contextlib.suppress(FileNotFoundError):
             remove_tree(f"{self.runtime}/{network.id}")
         if undo is not None:

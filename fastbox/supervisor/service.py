@@ -24,7 +24,7 @@ from ..container import restarts
 from ..container.lifecycle import Lifecycle
 from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
-from ..network import tables
+from ..network import firewall, ground, tables
 from . import housekeeping, ownership
 from .log import Log
 from .watch import Watch
@@ -34,7 +34,8 @@ T = TypeVar("T")
 SCAN = 10.0  # seconds between looks at all containers, the net below the pokes
 SCAN_SHARE = 200  # … and at least so many times as long as a look takes
 HOUR = 3600.0
-RULES = 2.0  # seconds between looks at the packet filter
+RULES = 2.0  # seconds between looks at the packet filter; twice as many after each that failed …
+RULES_MOST = 60.0  # … up to this
 THREADS = 4
 LAST_WORDS = 10.0  # seconds that starts under way have when it is told to end
 MAX_REQUEST = 4096  # bytes
@@ -145,19 +146,33 @@ class Service:
 
     async def _guard_rules(self) -> None:
         """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
-        everything: whenever the filter has changed, it is looked whether they are still there."""
-        seen = 0
+        everything: whenever the filter has changed, it is looked whether they are still there. They
+        also depend on whether the filter sees bridged packets."""
+        seen = (0, False)
+        pause, told = RULES, ""
         while True:
-            await asyncio.sleep(RULES)
+            await asyncio.sleep(pause)
             try:
-                now = await self.in_thread(tables.generation)
-                if now != seen and await self.in_thread(self.lifecycle.networks.guard):
-                    self.note("the packet filter's rules were gone: loaded again")
-                    now = await self.in_thread(tables.generation)
-                seen = now
-            except (OSError, FastboxError) as error:
-                self.note(f"looking at the packet filter failed: {error}")
-                await asyncio.sleep(HOUR)
+                seen = await self._guarded_rules(seen)
+                pause, told = RULES, ""
+            except Exception as error:  # nobody else would learn that the rules are not guarded
+                why = str(error) if isinstance(error, (OSError, FastboxError)) else repr(error)
+                if why != told:
+                    self.note(f"looking at the packet filter failed: {why}")
+                pause, told = min(pause * 2, RULES_MOST), why
+                if isinstance(error, OSError) and error.errno in tables.ABSENT:
+                    pause = HOUR  # there is nothing to guard in this kernel
+
+    async def _guarded_rules(self, seen: tuple[int, bool]) -> tuple[int, bool]:
+        """See that the rules are there and fit, if something is not as it was seen; what it was
+        before that: what is loaded here is looked at once more, and what is flushed meanwhile."""
+        networks = self.lifecycle.networks
+        now, bridged = await self.in_thread(_look)
+        if now != seen[0] and await self.in_thread(networks.guard):
+            self.note("the packet filter's rules were gone: loaded again")
+        if bridged is not seen[1]:
+            await self.in_thread(ground.update_relayed, networks.networks, networks.host.table)
+        return now, bridged
 
     # the process --------------------------------------------------------------------------------
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -229,6 +244,11 @@ class Service:
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
         }
+
+
+def _look() -> tuple[int, bool]:
+    """What may have changed of the packet filter; some 50 µs."""
+    return tables.generation(), firewall.sees_bridged()
 
 
 def _changed(path: str) -> int:

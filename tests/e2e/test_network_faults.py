@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -205,6 +206,79 @@ def test_start_killed_at(one: Site) -> None:
         check_nothing_left(site)
 
 
+BRIDGING = [
+    "fastbox.network.device:_check_owner",
+    "fastbox.network.device:_addresses",
+    "fastbox.network.ground:_reconnect",
+    "fastbox.network.device:enable_forwarding",
+    "fastbox.network.device:set_up",
+]
+
+
+@pytest.mark.parametrize("network", ["bridge", "one"])
+def test_bridge_killed_at(one: Site, network: str) -> None:
+    """At each step of making it: the next start completes it, forwarding included."""
+    site = one
+    site.world.serve("outside", "0.0.0.0", 80)
+    ask = ("busybox", "nc", "-w", "5", OUTSIDE4, "80")
+    for place in BRIDGING:
+        site.world.inside("host", lambda: remove_networks(site.root))
+        site.world.sysctl("host", "net/ipv4/ip_forward", "0")
+        site.cli.ok("create", "--name", "web", "--network", network, *ask)
+        dying(site, place, "start", "web")
+        assert site.cli.ok("run", "--rm", "--network", network, *ask) == HOST4, place
+        assert site.world.sysctl("host", "net/ipv4/ip_forward") == "1"
+        site.cli.ok("rm", "web")
+
+
+def test_bridge_is_set_down(one: Site) -> None:
+    """The next start sets it up again, for those that are on it too."""
+    site = one
+    site.serve("web", "--network", "one")
+    (device,) = (name for name in site.interfaces() if name.startswith("fb-"))
+    site.world.ip("host", f"link set {device} down")
+    script = "echo | nc web 80"
+    out = site.cli.ok("run", "--rm", "--network", "one", "busybox", "sh", "-c", script)
+    assert out == "10.7.0.3"
+    assert site.world.ask("host", site.address("web"), 80) == "10.7.0.1"
+
+
+def test_removal_killed(one: Site) -> None:
+    """Before the bridge was removed: the next command about networks removes it, and its subnet can
+    be had at once. What is somebody's stays."""
+    site = one
+    other = "fb-" + "9" * 12
+    named = ("--subnet", "10.9.0.0/24", "-o", "com.docker.network.bridge.name=mine", "named")
+    site.cli.ok("network", "create", *named)
+    for name in ("one", "two", "named"):
+        site.cli.ok("run", "--rm", "--network", name, "busybox", "true")
+    site.world.ip("host", f"link add {other} alias x type bridge")
+    site.world.run("host", ["ip", "link", "set", other, "alias", f"fastbox 12345678 {'9' * 64}"])
+    before = site.interfaces()
+    for again in (("rm", "one"), ("prune", "-f"), ("create", "--subnet", "10.7.0.0/24", "new")):
+        dying(site, "fastbox.network.ground:take_down", "remove_network", "one")
+        assert site.interfaces() == before
+        site.cli.ok("create", "--network", "two", "--name", "user", "busybox", "true")
+        site.run("up", "--network", "two")
+        site.run("up2", "--network", "named")
+        assert site.cli("network", *again).code == (1 if again[0] == "rm" else 0), again
+        gone = before - site.interfaces()
+        assert len(gone) == 1 and gone.pop().startswith("fb-")
+        site.cli.ok("rm", "-f", "up", "up2", "user")
+        site.cli("network", "rm", "new")
+        site.cli.ok("network", "create", "--subnet", "10.7.0.0/24", "one")
+        site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
+        before = site.interfaces()
+    text = site.ruleset("set", "inet", site.table, "bridges")
+    assert set(re.findall(r"fb-[0-9a-f]+", text)) <= before
+    # One with a name of its own is found when it is in the way.
+    dying(site, "fastbox.network.ground:take_down", "remove_network", "named")
+    assert "mine" in site.interfaces()
+    site.cli.ok("network", "create", *named)
+    assert "mine" not in site.interfaces()
+    site.world.ip("host", f"link del {other}")
+
+
 def test_connect_killed_at(one: Site) -> None:
     """At each step: the next attempt does it; what is removed instead leaves nothing."""
     site = one
@@ -301,6 +375,63 @@ def test_helper_killed(one: Site) -> None:
         (helper,) = (pid for pid in children(monitor) if pid != site.pid("web"))
         kill(helper)
     assert site.lookup("web", "web") == ["10.7.0.2"]
+
+
+# ---- damaged -----------------------------------------------------------------------------
+
+
+def test_a_damaged_network(one: Site) -> None:
+    """It is in nobody's way, also when the rules must be loaded again."""
+    site = one
+    path = f"{site.root}/networks/two.json"
+    with open(path, "w"):
+        pass
+    site.world.inside("host", lambda: remove_networks(site.root))
+    site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
+    listed = site.cli("network", "ls", "--format", "{{.Name}}")
+    assert listed.code == 0 and listed.out.split() == ["bridge", "host", "none", "one"]
+    assert listed.err.startswith(f"WARNING: {path} is damaged") and listed.err.count("\n") <= 1
+    for words in (("network", "inspect", "two"), ("run", "--network", "two", "busybox", "true")):
+        error = site.cli(*words).err
+        assert f"{path} is damaged" in error and "fastbox network rm two" in error
+    assert site.cli.ok("network", "rm", "two") == "two"
+    assert site.cli("network", "ls").err == ""
+
+
+def test_a_damaged_default_network(site: Site) -> None:
+    """It is made again when it has been removed, and its bridge."""
+    site.cli.ok("run", "--rm", "busybox", "true")
+    for _ in range(2):
+        with open(f"{site.root}/networks/bridge.json", "w"):
+            pass
+        assert "fastbox network rm bridge" in site.cli.fails(125, "run", "--rm", "busybox", "true")
+        site.cli.ok("network", "rm", "bridge")
+        site.run("up")
+        # It was in use the second time.
+        with open(f"{site.root}/networks/bridge.json", "w"):
+            pass
+        site.cli.ok("network", "rm", "bridge")
+        assert site.world.inside("up", lambda: len(socket.if_nameindex())) == 2
+        site.cli.ok("rm", "-f", "up")
+        site.cli.ok("run", "--rm", "busybox", "true")
+
+
+def test_a_damaged_container(one: Site) -> None:
+    """It keeps its address while it lives."""
+    site = one
+    site.serve("web", "--network", "one", "--ip", "10.7.0.50")
+    monitor, path = site.monitor("web"), f"{site.root}/containers/{site.inspect('web', '{{.Id}}')}"
+    os.rename(f"{path}/container.json", f"{path}/kept")
+    with open(f"{path}/container.json", "w"):
+        pass
+    words = ("run", "--rm", "--network", "one", "--ip", "10.7.0.50", "busybox", "true")
+    for look in (("ps",), ("network", "ls"), ("network", "rm", "two")):
+        site.cli.ok(*look)
+    assert "Address already in use" in site.cli.fails(125, *words)
+    kill(monitor)
+    site.cli.ok("ps")
+    site.cli.ok(*words)
+    os.rename(f"{path}/kept", f"{path}/container.json")
 
 
 # ---- used up, or missing -------------------------------------------------------------------------

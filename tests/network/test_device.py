@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -64,7 +65,14 @@ def test_made(world: World) -> None:
         assert world.sysctl("host", f"net/{key}") == value
     assert world.inside("host", lambda: device.bridge_index(net.device)) == index
     assert device.bridge_index(net.device) is None
-    assert world.inside("host", device.bridges) == {net.device: ID}
+    # One that says no store is told later.
+    assert world.inside("host", device.bridges) == {net.device: device.Bridge("", ID)}
+    world.inside("host", lambda: device.ensure_bridge(net, "0a1b2c3d"))
+    world.inside("host", lambda: device.ensure_bridge(net))
+    world.join("host", "fbv9", [], "outside", "eth9", [])
+    world.ip("host", f"link set fbv9 master {net.device}")
+    expected = device.Bridge("0a1b2c3d", ID, True)
+    assert world.inside("host", device.bridges) == {net.device: expected}
 
 
 def test_without_ipv6(world: World) -> None:
@@ -89,6 +97,23 @@ def test_repaired(world: World) -> None:
     link = shown(world, net.device)
     assert "UP" in link["flags"] and addresses_of(link) == {"172.30.0.1/16", "fd00:30::1/64"}
     assert world.sysctl("host", f"net/ipv4/conf/{net.device}/route_localnet") == "1"
+
+
+def test_up_is_complete(world: World) -> None:
+    """What is not complete is down."""
+    net = network()
+
+    def act() -> list[bool]:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
+            found = [device.is_up(net.device, asking)]
+            device.prepare_bridge(net)
+            found.append(device.is_up(net.device, asking))
+            device.set_up(net, asking)
+            return [*found, device.is_up(net.device, asking)]
+
+    assert world.inside("host", act) == [False, False, True]
+    link = shown(world, net.device)
+    assert "UP" in link["flags"] and addresses_of(link) == {"172.30.0.1/16", "fd00:30::1/64"}
 
 
 def test_by_several_at_once(world: World) -> None:
@@ -133,19 +158,14 @@ def test_another_networks_bridge(world: World) -> None:
         world.inside("host", lambda: device.ensure_bridge(network(id="ef" * 32)))
 
 
-def test_ports_and_removal(world: World) -> None:
+def test_removal(world: World) -> None:
     net = network()
-    index = world.inside("host", lambda: device.ensure_bridge(net))
-    port = world.container("web", net.device, ["172.30.0.2/16"])
-    other = world.container("db", net.device, ["172.30.0.3/16"])
-    assert set(world.inside("host", lambda: device.bridge_ports(index))) == {port, other}
-    gone = world.inside("host", lambda: device.delete_links([port, "nosuch"]))
-    assert gone == [port] and world.inside("host", lambda: device.delete_links([port])) == []
+    world.inside("host", lambda: device.ensure_bridge(net))
     assert world.inside("host", lambda: device.remove_bridge(net.device))
     assert not world.inside("host", lambda: device.remove_bridge(net.device))
     # Of a process that was killed before it said whose it is.
     world.ip("host", f"link add {net.device} type bridge")
-    assert world.inside("host", device.bridges) == {net.device: ""}
+    assert world.inside("host", device.bridges) == {net.device: device.Bridge("", "")}
     assert world.inside("host", lambda: device.remove_bridge(net.device))
 
 
@@ -251,7 +271,6 @@ def test_without_the_capability() -> None:
 def test_macvlan(world: World) -> None:
     net = network(driver="macvlan", device="eth0")
     assert world.inside("host", lambda: device.check_parent(net)) > 0
-    world.inside("host", device.check_macvlan)
     assert world.inside("host", device.interfaces) == ["lo", "eth0"]
     with pytest.raises(InvalidArgument, match="there is no interface nosuch") as caught:
         world.inside("host", lambda: device.check_parent(network(device="nosuch")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -237,7 +238,7 @@ def test_containers_that_may_not_talk(net: Net) -> None:
     for name, last in (("a", 2), ("b", 3)):
         net.container(name, quiet, last)
         world.serve(name, "0.0.0.0", 80)
-    for port in world.inside("host", lambda: device.bridge_ports(_index(quiet))):
+    for port in ports_of(world, quiet):
         world.run("host", ["bridge", "link", "set", "dev", port, "isolated", "on"])
     assert world.is_blocked("a", "172.27.0.3", 80)
     assert world.ask("host", "172.27.0.3", 80) == "172.27.0.1"
@@ -258,10 +259,9 @@ def test_the_filter_keeps_those_apart_that_share_no_port_flag(net: Net) -> None:
     assert net.world.is_blocked("a", "172.27.0.3", 80)
 
 
-def _index(network: Network) -> int:
-    found = device.bridge_index(network.device)
-    assert found is not None
-    return found
+def ports_of(world: World, network: Network) -> list[str]:
+    found = world.run("host", ["ip", "-j", "link", "show", "master", network.device])
+    return [link["ifname"] for link in json.loads(found)]
 
 
 @pytest.mark.parametrize("before", ["0", "1"])
@@ -312,6 +312,23 @@ def test_loaded_once_and_found_damaged(world: World) -> None:
         assert firewall.missing(TABLE)
 
     world.inside("host", check)
+
+
+def test_br_netfilter_comes_and_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = network("one", 30), network("two", 31)
+
+    def relayed(now: bool) -> set[bool]:
+        monkeypatch.setattr(firewall, "sees_bridged", lambda: now)
+        firewall.update_relayed(TABLE, [one, two])
+        text = firewall.run(["list", "set", "inet", TABLE, "relayed"])
+        return {net.device in text for net in (one, two)}
+
+    def act() -> list[set[bool]]:
+        firewall.update_relayed(TABLE, [one])  # there is no table
+        firewall.ensure(TABLE, [one, two])
+        return [relayed(now) for now in (True, True, False, False)]
+
+    assert world.inside("host", act) == [{True}, {True}, {False}, {False}]
 
 
 def test_loaded_by_several_at_once(world: World) -> None:

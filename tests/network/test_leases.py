@@ -68,7 +68,7 @@ def test_a_fixed_address(runtime_dir: str) -> None:
     )  # its own, left over
     with pytest.raises(Conflict, match=r"^Address already in use$") as caught:
         leases.take(runtime_dir, net, "b/b", ip="10.5.0.7", stale=lambda holder: False)
-    assert caught.value.hint == "10.5.0.7 is container web's"
+    assert caught.value.hint == "10.5.0.7 is container web2's"
     for never in ("10.5.0.0", "10.5.0.1", "10.5.0.9", "10.5.0.255"):
         with pytest.raises(Conflict, match="Address already in use"):
             leases.take(runtime_dir, net, "b/b", ip=never)
@@ -102,6 +102,58 @@ def test_holders_that_are_gone(runtime_dir: str) -> None:
         leases.take(runtime_dir, net, "up7/x", stale=stale)
     assert leases.free(runtime_dir, ID, "10.5.0.2", "up0/x")
     assert leases.take(runtime_dir, net, "up7/x", stale=stale) == "10.5.0.2"
+
+
+@pytest.mark.parametrize("asked", ["", "10.5.0.2"])
+@pytest.mark.parametrize("again", ["other/x", "gone/x"])
+def test_taken_by_another_while_it_is_found_stale(runtime_dir: str, asked: str, again: str) -> None:
+    """Finding out gives the lease back; whoever is faster then, the same one too, keeps it."""
+    net = network("10.5.0.0/30", gateway="10.5.0.1")
+    leases.take(runtime_dir, net, "gone/x")
+
+    def stale(holder: str) -> bool:
+        if holder == "gone/x":
+            if again == holder:  # its own fixed address
+                assert leases.take(runtime_dir, net, again, ip="10.5.0.2") == "10.5.0.2"
+            else:
+                assert leases.free(runtime_dir, ID, "10.5.0.2", holder)
+                assert leases.take(runtime_dir, net, again) == "10.5.0.2"
+        return True
+
+    with pytest.raises(Conflict):
+        leases.take(runtime_dir, net, "late/x", ip=asked, stale=stale)
+    assert leases.holders(runtime_dir, ID) == {"10.5.0.2": again}
+
+
+def test_the_other_family_is_left_alone(runtime_dir: str) -> None:
+    """A start calls what its own container has stale, and may have taken its IPv4 address just
+    now."""
+    net = network(gateway="10.5.0.1")
+    net.subnets.append(Subnet(subnet="fd00:1::/126", gateway="fd00:1::1"))
+    for n in (2, 3):
+        leases.take(runtime_dir, net, f"up{n}/x", family=6)
+    assert leases.take(runtime_dir, net, "me/x") == "10.5.0.2"
+    with pytest.raises(Conflict, match="no available IPv6"):
+        leases.take(runtime_dir, net, "me/x", family=6, stale=lambda holder: holder == "me/x")
+    assert leases.holders(runtime_dir, ID)["10.5.0.2"] == "me/x"
+
+
+def test_gone_while_it_is_found_stale(runtime_dir: str) -> None:
+    """As after a give_back, which unlinks them itself: the others are looked at all the same."""
+    net = network("10.5.0.0/28", gateway="10.5.0.1")
+    for n in range(13):
+        leases.take(runtime_dir, net, f"gone{n}/x")
+    asked: list[str] = []
+
+    def stale(holder: str) -> bool:
+        asked.append(holder)
+        leases.free(runtime_dir, ID, f"10.5.0.{int(holder[4:-2]) + 2}", holder)
+        return True
+
+    assert leases.take(runtime_dir, net, "new/x", stale=stale) == "10.5.0.2"
+    assert len(asked) == 13 and leases.holders(runtime_dir, ID) == {"10.5.0.2": "new/x"}
+    leases.free_stale(runtime_dir, ID, lambda holder: holder == "new/x")
+    assert leases.holders(runtime_dir, ID) == {}
 
 
 CHILD = """

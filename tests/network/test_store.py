@@ -247,11 +247,34 @@ def test_a_damaged_file_is_named(root: str, store: NetworkStore, text: bytes) ->
     store.create("app")
     with open(f"{root}/networks/app.json", "wb") as file:
         file.write(text)
-    for look in (lambda: store.get("app"), store.list, lambda: store.create("other")):
+    for look in (lambda: store.get("app"), lambda: store.resolve("app")):
         with pytest.raises(StoreError, match=f"{root}/networks/app.json is damaged") as caught:
             look()
         assert "\n" not in str(caught.value)
+        assert caught.value.hint == "`fastbox network rm app` removes the network"
+    # It is in no other network's way.
     assert store.get("host").name == "host"
+    other = store.create("other")
+    assert [n.name for n in store.list()] == ["bridge", "host", "none", "other"]
+    assert store.resolve(other.id[:12]) == other
+    (line,) = store.damaged()
+    assert line.startswith(f"{root}/networks/app.json is damaged: ")
+    with pytest.raises(Conflict, match="network with name app already exists"):
+        store.create("app")
+    assert store.prune() == ["other"]
+    assert store.remove("app").name == "app" and store.damaged() == []
+    store.create("app")
+
+
+def test_a_damaged_default_network(root: str, store: NetworkStore) -> None:
+    store.get("bridge")
+    with open(f"{root}/networks/bridge.json", "wb"):
+        pass
+    assert [n.name for n in store.list()] == ["host", "none"]
+    with pytest.raises(StoreError, match="is damaged"):
+        store.get("bridge")
+    store.remove("bridge")
+    assert [n.name for n in store.list()] == ["bridge", "host", "none"]
 
 
 def test_killed_at_any_point(root: str, runtime_dir: str) -> None:
