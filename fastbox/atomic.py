@@ -10,6 +10,7 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
     """Write ``data`` to ``path`` by temporary file, fsync and rename.
 
     Args:
+        mode: of the file; another than 0600 whatever the umask is.
         sync: fsync file and directory; False where the content need not survive a power loss.
 
     Raises:
@@ -20,6 +21,8 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
+            if mode != 0o600:
+                os.fchmod(fd, mode)
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]

@@ -135,6 +135,4 @@ def _write(networks: str, container_id: str, name: str, lines: Iterable[str]) ->
     directory = f"boxes/{container_id}"
     _make_directory(f"{networks}/{directory}")
     text = "".join(f"{line}\n" for line in lines)
-    path = f"{networks}/{directory}/{name}"
-    atomic.write(path, text.encode(), mode=0o644, sync=False)
-    os.chmod(path, 0o644)
+    atomic.write(f"{networks}/{directory}/{name}", text.encode(), mode=0o644, sync=False)
