@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, FastboxError, LaunchError, NotRunning
@@ -80,14 +80,15 @@ class Connecting:
     def _connect_running(
         self, container: Container, attachment: Attachment, undo: contextlib.ExitStack
     ) -> None:
-        from ..network import attach, endpoint, names, release
+        from ..network import attach, endpoint
 
         host, record = self.networks.host, container.record
         now = self.networks.of(container)
         # Of a connect or disconnect that was killed.
         half = next((e for e in now.endpoints if e.network == attachment.network), None)
         if half is not None:
-            self._disconnect_running(container, half)
+            with self._while_up(container, now):
+                self._disconnect_running(container, half)
             now = self.networks.of(container)
         self.networks.free_strays(container, self.networks.networks.get(attachment.network))
         wanted = self.networks.wanted(record)
@@ -108,25 +109,36 @@ class Connecting:
         if after.ports and not after.publisher:
             publisher = attach.publisher_of(joined, gateway)
             after.publisher = publisher[0].id if publisher is not None else ""
-        is_gateway = gateway is place
+        with self._while_up(container, after):
+            self._join(container, network, place, after, joined)
+        undo.callback(self._disconnect_running, container, place)
+
+    def _join(
+        self,
+        container: Container,
+        network: Network,
+        place: Endpoint,
+        after: Networking,
+        joined: list[Joined],
+    ) -> None:
+        """Make the link to a network, and let everybody know."""
+        from ..network import endpoint, names
+
         # What undoes it is written first, and what tells of it: this process may be killed at any
         # time, and others sweep links that nobody tells of.
-        directory = self.store.runtime_directory(record.id)
-        release.write(directory, host.lines_of(record.id, after))
-        attach.save(directory, after)
-        self._check_alive(container)
+        self._tell(container, after)
+        is_gateway = endpoint.gateway_of(joined) is place
         try:
             with _Namespace(container) as namespace:
                 parts = endpoint.messages_of(
                     network, place, is_gateway=is_gateway, namespace=namespace.fd
                 )
                 namespace.send(parts, ipv6=bool(place.address6))
-            names.add(host.networks, place, record.id)
+            names.add(self.networks.host.networks, place, container.id)
             self._settle(container, after, joined)
         except BaseException:
             self._disconnect_running(container, place)
             raise
-        undo.callback(self._disconnect_running, container, place)
 
     def disconnect_network(self, container_id: str, name: str) -> None:
         """Take a container off a network.
@@ -138,8 +150,8 @@ class Connecting:
             container = self.store.load(container_id)
             record = container.record
             left = [a for a in record.networks if a.network != name]
-            places = self.networks.of(container).endpoints
-            place = next((place for place in places if place.network == name), None)
+            now = self.networks.of(container)
+            place = next((place for place in now.endpoints if place.network == name), None)
             # (A place without the record's word: somebody who was just doing this was killed.)
             if len(left) == len(record.networks) and place is None:
                 self._free_strays(container, name)
@@ -148,7 +160,9 @@ class Connecting:
             with storing(f"disconnecting container {record.name} from network {name}"):
                 self.store.save_record(record, sync=not record.config.auto_remove)
                 if place is not None:
-                    self._disconnect_running(container, place)
+                    # (NotRunning: it has just ended, and has nothing of a network any more.)
+                    with contextlib.suppress(NotRunning), self._while_up(container, now):
+                        self._disconnect_running(container, place)
             with contextlib.suppress(FastboxError):
                 self._note_network("disconnect", self.networks.networks.get(name), record)
 
@@ -185,11 +199,30 @@ class Connecting:
         lines = names.lines_of(place, record.id), endpoint.lease_lines(place, record.id)
         release.run(host.networks, [line for part in lines for line in part])
 
-    def _check_alive(self, container: Container) -> None:
-        """Raise NotRunning when the container has ended since its state was looked at: its monitor
-        may not have seen what was written meanwhile."""
-        if not process.is_alive(container.state.pid, container.state.pid_starttime):
-            self.networks.host.finish(self.store.runtime_directory(container.id))
+    @contextlib.contextmanager
+    def _while_up(self, container: Container, whole: Networking) -> Iterator[None]:
+        """A change of a running container. Should that end meanwhile, its monitor has not seen all
+        of it: then everything is given back here.
+
+        Args:
+            whole: what it had at most.
+
+        Raises:
+            NotRunning: it has ended.
+        """
+
+        def is_alive() -> bool:
+            return process.is_alive(container.state.pid, container.state.pid_starttime)
+
+        try:
+            yield
+        except Exception:
+            if is_alive():
+                raise
+        if not is_alive():
+            host = self.networks.host
+            directory = self.store.runtime_directory(container.id)
+            host.finish(directory, host.lines_of(container.id, whole))
             raise NotRunning(f"container {container.id} is not running")
 
     def _joined(
@@ -205,12 +238,10 @@ class Connecting:
     def _settle(self, container: Container, now: Networking, joined: list[Joined]) -> None:
         """Let everybody know what a running container has: who undoes it, its name server, its
         files."""
-        from ..network import attach, binding, names, release
+        from ..network import binding, names
 
         host, record = self.networks.host, container.record
-        directory = self.store.runtime_directory(record.id)
-        release.write(directory, host.lines_of(record.id, now))
-        attach.save(directory, now)
+        self._tell(container, now)
         host.configure_names(self.networks.wanted(record), joined)
         if now.ports:
             with contextlib.suppress(FileExistsError):
@@ -218,6 +249,14 @@ class Connecting:
             place = now.endpoint(now.publisher)
             names.write_ports(host.networks, record.id, binding.relay_lines(now.ports, place))
         etc_files.update(self.store.directory(record.id), record, now)
+
+    def _tell(self, container: Container, now: Networking) -> None:
+        """Write what a running container has, and what undoes it."""
+        from ..network import attach, release
+
+        directory = self.store.runtime_directory(container.id)
+        release.write(directory, self.networks.host.lines_of(container.id, now))
+        attach.save(directory, now)
 
 
 def _free_interface(now: Networking) -> str:

@@ -407,27 +407,41 @@ class ContainerNetworks:
 
     def rename(self, record: ContainerRecord) -> None:
         """A running container has another name: its networks know it by that from now on."""
-        from ..network import attach, leases, names, release
+        from ..network import attach, leases, release
+        from ..network import names as network_names
 
         directory = self.store.runtime_directory(record.id)
         networking = attach.load(directory)
         if not networking.endpoints:
             return
-        host, wanted = self.host, self.wanted(record)
-        for place in networking.endpoints:
-            gone = names.lines_of(place, record.id)
-            place.names = names.usable([*wanted.names, *place.aliases])
-            names.add(host.networks, place, record.id)
-            kept = set(names.lines_of(place, record.id))
+        host = self.host
+
+        def tell() -> list[str]:
+            lines = host.lines_of(record.id, networking)
+            with contextlib.suppress(FileNotFoundError):  # --rm: it is gone
+                release.write(directory, lines)
+                attach.save(directory, networking)
+            return lines
+
+        known = self.wanted(record).names
+        new = [network_names.usable([*known, *place.aliases]) for place in networking.endpoints]
+        # First what undoes all of them: this process may be killed.
+        for place, its in zip(networking.endpoints, new, strict=True):
+            place.names = network_names.usable([*place.names, *its])
+        every = tell()
+        for place, its in zip(networking.endpoints, new, strict=True):
+            gone = network_names.lines_of(place, record.id)
+            place.names = its
+            network_names.add(host.networks, place, record.id)
+            kept = set(network_names.lines_of(place, record.id))
             release.run(host.networks, [line for line in gone if line not in kept])
             for address in place.addresses:
                 leases.rename(
                     self.store.runtime, place.network_id, address, f"{record.id}/{record.name}"
                 )
-        release.write(directory, host.lines_of(record.id, networking))
-        attach.save(directory, networking)
+        tell()
         if not process.is_alive(*self.store.init(record.id)):  # and its monitor has seen the old
-            host.finish(directory)
+            host.finish(directory, every)
 
 
 def _with_leases(base: str) -> list[str]:

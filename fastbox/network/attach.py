@@ -167,11 +167,16 @@ class Host:
         ]
         return Connection(networking, made, sockets, netfilter, any(announced))
 
-    def finish(self, directory: str) -> None:
-        """Give back what a killed monitor, or a killed start, has left in a runtime directory."""
+    def finish(self, directory: str, more: Sequence[str] = ()) -> None:
+        """Give back what a killed monitor, or a killed start, has left in a runtime directory.
+
+        Args:
+            more: lines to undo besides, that the monitor may not have read before it ended.
+        """
         deleted = release.finish(self.networks, directory)
+        release.run(self.networks, more)
         names.remove_files(self.networks, os.path.basename(directory))
-        if deleted:
+        if deleted or any(line.startswith("n ") for line in more):
             entries = [
                 entry for networking in self.running() for entry in binding.entries_of(networking)
             ]
