@@ -173,7 +173,7 @@ class Connecting:
                 self.networks.free_strays(container, self.networks.networks.get(name))
 
     def _disconnect_running(self, container: Container, place: Endpoint) -> None:
-        from ..network import attach, endpoint, names, release
+        from ..network import attach, binding, endpoint, names, release
 
         host, record = self.networks.host, container.record
         now = self.networks.of(container)
@@ -187,7 +187,7 @@ class Connecting:
         joined = self._joined(record, after)
         gateway = endpoint.gateway_of(joined)
         if now.publisher == place.network_id:
-            host.delete_elements(attach.entries_of(now))
+            host.delete_elements(binding.entries_of(now))
             publisher = attach.publisher_of(joined, gateway)
             after.publisher = publisher[0].id if publisher is not None else ""
         with _Namespace(container) as namespace:
@@ -238,14 +238,14 @@ class Connecting:
     def _settle(self, container: Container, now: Networking, joined: list[Joined]) -> None:
         """Let everybody know what a running container has: who undoes it, its name server, its
         files."""
-        from ..network import attach, binding, names
+        from ..network import binding, names
 
         host, record = self.networks.host, container.record
         self._tell(container, now)
         host.configure_names(self.networks.wanted(record), joined)
         if now.ports:
             with contextlib.suppress(FileExistsError):
-                host.add_elements(attach.entries_of(now))
+                host.add_elements(binding.entries_of(now))
             place = now.endpoint(now.publisher)
             names.write_ports(host.networks, record.id, binding.relay_lines(now.ports, place))
         etc_files.update(self.store.directory(record.id), record, now)

@@ -258,7 +258,7 @@ class ContainerNetworks:
 
     def _is_stray(self, container_id: str, network: Network, address: str) -> bool:
         """Whether an address is one that a killed ``connect`` took; it is given back then."""
-        with contextlib.suppress(BlockingIOError, FileNotFoundError, NotFound):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError, NotFound, StoreError):
             with lock(self.store.directory(container_id), blocking=False):
                 container = self.store.load(container_id)
                 if container.state.status.is_up:

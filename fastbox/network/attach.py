@@ -177,7 +177,9 @@ class Host:
         release.run(self.networks, more)
         names.remove_files(self.networks, os.path.basename(directory))
         if deleted or any(line.startswith("n ") for line in more):
-            entries = [entry for networking in self.running() for entry in entries_of(networking)]
+            entries = [
+                entry for networking in self.running() for entry in binding.entries_of(networking)
+            ]
             with contextlib.suppress(OSError):
                 self.add_elements(entries)
 
@@ -202,7 +204,10 @@ class Host:
     def lines_of(self, container_id: str, networking: Networking) -> list[str]:
         """What gives back all that a run has, see ``release``: ports before addresses, which are
         somebody else's from then on."""
-        lines = [release.batch(data) for data in self._batches(entries_of(networking), delete=True)]
+        lines = [
+            release.batch(data)
+            for data in self._batches(binding.entries_of(networking), delete=True)
+        ]
         for place in networking.endpoints:
             if networking.shared and place.host_interface:
                 lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
@@ -262,7 +267,7 @@ class Host:
     def _open_ports(
         self, wanted: Wanted, networking: Networking, netfilter: socket.socket | None
     ) -> None:
-        entries = entries_of(networking)
+        entries = binding.entries_of(networking)
         if not entries:
             return
         try:
@@ -330,12 +335,6 @@ class Host:
             internal=all(network.internal for network, _, _ in joined),
             servers=wanted.dns,
         )
-
-
-def entries_of(networking: Networking) -> list[tuple[str, bytes, bytes]]:
-    """The elements of the firewall's maps for the ports of a run."""
-    place = networking.endpoint(networking.publisher)
-    return [] if place is None else binding.map_entries(networking.ports, place)
 
 
 def publisher_of(joined: Sequence[Joined], gateway: Endpoint | None) -> Joined | None:

@@ -21,7 +21,7 @@ import msgspec
 
 from ..errors import Conflict, FastboxError, InvalidArgument
 from . import messages
-from .types import BoundPort, Endpoint, Publish
+from .types import BoundPort, Endpoint, Networking, Publish
 
 _BACKLOG = 512
 _RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
@@ -180,6 +180,12 @@ def map_entries(ports: Iterable[BoundPort], endpoint: Endpoint) -> list[tuple[st
         name = f"ports{family}" + ("_at" if at else "")
         entries.append((name, key, messages.port_target(to, port.container)))
     return entries
+
+
+def entries_of(networking: Networking) -> list[tuple[str, bytes, bytes]]:
+    """The elements of the packet filter's maps for the ports of a run."""
+    place = networking.endpoint(networking.publisher)
+    return [] if place is None else map_entries(networking.ports, place)
 
 
 def relay_lines(ports: Iterable[BoundPort], endpoint: Endpoint | None) -> list[str]:

@@ -196,9 +196,15 @@ def _link(network: Network, endpoint: Endpoint, namespace: int | None) -> bytes:
 
 
 def bridge_index(network: Network) -> int:
-    """The number of its bridge, which is made where it is missing."""
+    """The number of its bridge.
+
+    Raises:
+        Conflict: it is not there: somebody has just removed it.
+    """
     index = device.bridge_index(network.device)
-    return device.ensure_bridge(network) if index is None else index
+    if index is None:
+        raise Conflict(f"network {network.name}: bridge {network.device} is gone", hint="try again")
+    return index
 
 
 def parent_index(network: Network) -> int:

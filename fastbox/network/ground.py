@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Conflict
 from ..locks import lock
-from . import attach, device, firewall, messages, options, strays
+from . import binding, device, firewall, messages, options, strays
 from .types import Network, Networking
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def guard(store: NetworkStore, table: str, running: Callable[[], Iterable[Networ
 def restore(store: NetworkStore, table: str, running: Callable[[], Iterable[Networking]]) -> None:
     """Load the rules, with all that there is of networks and of published ports."""
     firewall.ensure(table, _present(store), device.uplinks(os.path.dirname(store.runtime)))
-    entries = [entry for networking in running() for entry in attach.entries_of(networking)]
+    entries = [entry for networking in running() for entry in binding.entries_of(networking)]
     with messages.open_socket(messages.NETLINK_NETFILTER) as netfilter:
         for data in messages.elements(table, entries):
             messages.send(netfilter, data)

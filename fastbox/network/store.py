@@ -244,6 +244,8 @@ class NetworkStore:
             labels=dict(labels or {}),
             options=asked,
         )
+        with contextlib.suppress(FastboxError):
+            self.get(DEFAULT)  # it is the first, as in Docker: no other one gets its subnet
         with self.lock(shared=False):
             if os.path.lexists(self._path(name)):
                 raise _exists(name)
