@@ -8,7 +8,7 @@ from ..errors import InvalidArgument
 from ..network import ports
 from . import health
 from .config import ContainerConfig
-from .record import ContainerRecord
+from .record import VERSION, ContainerRecord
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Labels that would steer the engine are the operator's to give, never an image's (CVE-2026-53488).
@@ -41,6 +41,7 @@ def merge(
     path, args = argv[0], argv[1:]
     hostname = config.hostname or _default_hostname(config, record_id)
     return ContainerRecord(
+        version=VERSION,
         id=record_id,
         name=name,
         created=created,

@@ -103,7 +103,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
             modes none, host and container:ID.
     """
 
-    version: int = msgspec.field(default_factory=lambda: VERSION)  # a factory's value is written
+    version: int = 1  # of the first, which did not say so; ``merge`` makes those of VERSION
     id: str
     name: str
     created: str

@@ -58,6 +58,7 @@ def test_it_is_read(engine: Engine) -> None:
         assert (box.state.status, box.state.run, box.state.restart_count) == (Status.EXITED, 1, 0)
         assert box.state.finished_at.startswith("2026-11-25T11:05:03.")
         assert engine.inspect_container(name)["State"]["ExitCode"] == NAMES[name]
+        assert (box.record.config.network, box.record.networks) == ("none", [])  # as it was made
     for name in NAMES:
         engine.start(name)
         assert engine.container(name).state.run == 2
