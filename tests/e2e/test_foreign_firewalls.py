@@ -161,8 +161,8 @@ def test_a_deleted_bridge_comes_back(foreign: Site) -> None:
 
 
 def test_a_bridge_that_is_something_else(foreign: Site) -> None:
-    """One clear line: that it is not ours, or, where it looks as if it were, that the kernel refuses
-    the link, as one without veth does."""
+    """One clear line: that it is not ours; or, where it looks as if it were, that the kernel
+    refuses the link, as one without veth does."""
     site, world = foreign, foreign.world
     made = site.cli.ok("network", "create", "one")
     site.cli.ok("run", "--rm", "--network", "one", "busybox", "true")
