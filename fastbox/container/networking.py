@@ -23,18 +23,17 @@ if TYPE_CHECKING:
     from .record import Container, ContainerRecord
     from .store import ContainerStore
 
-_JOIN = "container:"
 _SERVICE = "com.docker.compose.service"
 
 
 def is_own(mode: str) -> bool:
     """Whether a container of that network mode has a network namespace of its own."""
-    return mode != "host" and not mode.startswith(_JOIN)
+    return mode != "host" and not mode.startswith(wishes.CONTAINER)
 
 
 def joined_container(mode: str) -> str | None:
     """The container whose namespace a container of that mode joins."""
-    return mode.removeprefix(_JOIN) if mode.startswith(_JOIN) else None
+    return mode.removeprefix(wishes.CONTAINER) if mode.startswith(wishes.CONTAINER) else None
 
 
 class ContainerNetworks:
@@ -72,7 +71,7 @@ class ContainerNetworks:
         mode = config.network
         other = joined_container(mode)
         if other is not None:
-            config.network = _JOIN + self.store.resolve(other)
+            config.network = wishes.CONTAINER + self.store.resolve(other)
             return []
         if mode in ("none", "host"):
             return []
@@ -157,7 +156,9 @@ class ContainerNetworks:
         try:
             target = self.store.load(other)
         except NotFound as error:
-            raise NotFound(f"joining network of {_JOIN}{other[:12]}: {error.message}") from error
+            raise NotFound(
+                f"joining network of {wishes.CONTAINER}{other[:12]}: {error.message}"
+            ) from error
         state = target.state
         refusal = Conflict(
             f"cannot join network of a non running container: {other}",
@@ -178,7 +179,7 @@ class ContainerNetworks:
     def _share(self, container_id: str) -> bool:
         """A namespace that others are in does not go with its container: its links must. False: it
         has just ended."""
-        from ..network import attach, messages, release
+        from ..network import attach, release
 
         directory = self.store.runtime_directory(container_id)
         networking = attach.load(directory)
@@ -186,7 +187,7 @@ class ContainerNetworks:
             return True
         networking.shared = True
         links = [
-            f"l {messages.delete_link(place.host_interface).hex()}"
+            release.link(place.host_interface)
             for place in networking.endpoints
             if place.host_interface
         ]
@@ -327,7 +328,6 @@ class ContainerNetworks:
 
     def give_back(self, container_id: str) -> bool:
         """Do what a killed monitor did not; False: the container runs, or is being started."""
-
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(lock(self.store.directory(container_id), blocking=False))

@@ -210,7 +210,7 @@ class Host:
         ]
         for place in networking.endpoints:
             if networking.shared and place.host_interface:
-                lines.append(f"l {messages.delete_link(place.host_interface).hex()}")
+                lines.append(release.link(place.host_interface))
             lines += names.lines_of(place, container_id)
             lines += endpoint.lease_lines(place, container_id)
             lines.append(f"e {self._event('disconnect', container_id, place)}")

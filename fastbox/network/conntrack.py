@@ -30,7 +30,10 @@ def forget(ports: Collection[int], protocol: int = UDP) -> None:
     if not ports:
         return
     for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError), messages.open_socket(12) as asking:
+        with (
+            contextlib.suppress(OSError),
+            messages.open_socket(messages.NETLINK_NETFILTER) as asking,
+        ):
             found = [t for t in _tuples(asking, family) if _leads_to(t, protocol, ports)]
             own = _own_addresses(family) if found else set()
             for data in found:
@@ -57,7 +60,7 @@ def _own_addresses(family: int) -> set[bytes]:
 
 
 def _destination_address(data: bytes) -> bytes:
-    found = _attributes(_attributes(data).get(_TUPLE_ADDRESSES, b""))
+    found = messages.attributes(messages.attributes(data).get(_TUPLE_ADDRESSES, b""))
     return found.get(_DESTINATION4) or found.get(_DESTINATION6) or b""
 
 
@@ -79,23 +82,14 @@ def _tuples(asking: socket.socket, family: int) -> Iterator[bytes]:
             length, kind = struct.unpack_from("=IH", data, at)
             if kind in (2, 3):  # NLMSG_ERROR, NLMSG_DONE
                 return
-            found = _attributes(data[at + _HEADER : at + length]).get(_TUPLE)
+            found = messages.attributes(data[at + _HEADER : at + length]).get(_TUPLE)
             if found is not None:
                 yield found
             at += max((length + 3) & ~3, 16)
 
 
 def _leads_to(data: bytes, protocol: int, ports: Collection[int]) -> bool:
-    found = _attributes(_attributes(data).get(_TUPLE_PROTOCOL, b""))
+    found = messages.attributes(messages.attributes(data).get(_TUPLE_PROTOCOL, b""))
     if found.get(_NUMBER) != bytes([protocol]) or _DESTINATION not in found:
         return False
     return struct.unpack(">H", found[_DESTINATION])[0] in ports
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found, at = {}, 0
-    while at + 4 <= len(data):
-        size, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + size]
-        at += max((size + 3) & ~3, 4)
-    return found

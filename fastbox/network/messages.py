@@ -21,7 +21,7 @@ FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _HEADER = struct.Struct("=IHHII")
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NESTED = 0x8000
-_NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 17, 19, 20, 24
+_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
 _NEWNEIGH, _GETNEIGH = 28, 30
 _UP = 0x1
 
@@ -38,6 +38,16 @@ ELEMENTS_EACH = 32  # of a batch: what the monitor sends at once has 8 KiB at mo
 def attribute(kind: int, data: bytes) -> bytes:
     """One attribute, padded."""
     return struct.pack("=HH", len(data) + 4, kind) + data + b"\0" * (-len(data) % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Attributes by their kind, without the flags of it."""
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("=HH", data, at)
+        found[kind & 0x3FFF] = data[at + 4 : at + size]
+        at += max((size + 3) & ~3, 4)
+    return found
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 
 from .. import atomic
+from .leases import make_directory
 from .types import Endpoint
 
 RACES = 100
@@ -31,19 +32,13 @@ def usable(names: Iterable[str]) -> list[str]:
 def make_directories(networks: str) -> None:
     """Make RUNTIME/networks, for a name server that is nobody, whatever the umask is."""
     for path in (networks, f"{networks}/boxes"):
-        _make_directory(path)
-
-
-def _make_directory(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
+        make_directory(path)
 
 
 def add(networks: str, endpoint: Endpoint, container_id: str) -> None:
     """Enter an endpoint's names."""
     base = f"{networks}/{endpoint.network_id}/names"
-    _make_directory(base)
+    make_directory(base)
     for name in endpoint.names:
         for address in endpoint.addresses:
             _enter(f"{base}/{name}", address, container_id)
@@ -73,7 +68,7 @@ def _enter(directory: str, address: str, container_id: str) -> None:
     and one that was killed may have left this name for the address."""
     path = f"{directory}/{address}"
     for attempt in range(RACES):
-        _make_directory(directory)
+        make_directory(directory)
         try:
             os.symlink(container_id, path)
             return
@@ -133,6 +128,6 @@ def remove_files(networks: str, container_id: str) -> None:
 
 def _write(networks: str, container_id: str, name: str, lines: Iterable[str]) -> None:
     directory = f"boxes/{container_id}"
-    _make_directory(f"{networks}/{directory}")
+    make_directory(f"{networks}/{directory}")
     text = "".join(f"{line}\n" for line in lines)
     atomic.write(f"{networks}/{directory}/{name}", text.encode(), mode=0o644, sync=False)

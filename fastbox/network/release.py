@@ -45,6 +45,11 @@ def batch(data: bytes) -> str:
     return f"n {data.hex()}"
 
 
+def link(name: str) -> str:
+    """The line that deletes an interface of the host's."""
+    return f"l {messages.delete_link(name).hex()}"
+
+
 def run(networks: str, lines: Iterable[str]) -> None:
     """Undo; what is gone already is passed over.
 

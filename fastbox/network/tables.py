@@ -12,6 +12,8 @@ import os
 import struct
 from collections.abc import Iterator
 
+from . import messages
+
 _NETFILTER = 12  # NETLINK_NETFILTER
 _NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GETTABLE, _GETCHAIN, _GETGEN = _NFTABLES | 1, _NFTABLES | 4, _NFTABLES | 16
@@ -39,7 +41,12 @@ def exists(table: str, netfilter: socket.socket | None = None) -> bool:
         OSError: the kernel refuses to tell (one of ABSENT: it has no nf_tables).
     """
     try:
-        return any(True for _ in _ask(_GETTABLE, 0, _text(_TABLE_NAME, table), netfilter))
+        return any(
+            True
+            for _ in _ask(
+                _GETTABLE, 0, messages.attribute(_TABLE_NAME, table.encode() + b"\0"), netfilter
+            )
+        )
     except FileNotFoundError:
         return False
 
@@ -77,11 +84,6 @@ def _rules(table: str) -> dict[str, int]:
     return found
 
 
-def _text(attribute: int, value: str) -> bytes:
-    data = value.encode() + b"\0"
-    return struct.pack("=HH", 4 + len(data), attribute) + data + b"\0" * (-len(data) % 4)
-
-
 def _ask(
     kind: int, flags: int, attributes: bytes, netfilter: socket.socket | None = None
 ) -> Iterator[dict[int, bytes]]:
@@ -110,17 +112,7 @@ def _ask(
                     raise OSError(code, os.strerror(code))
                 if answer == _DONE:
                     return
-                yield _attributes(data[at + 20 : at + length])
+                yield messages.attributes(data[at + 20 : at + length])
                 at += max((length + 3) & ~3, 16)
             if not flags & _DUMP:
                 return
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(data):
-        size, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + size]
-        at += max((size + 3) & ~3, 4)
-    return found

@@ -151,7 +151,7 @@ def flows(site: Site, port: int) -> set[str]:
             with messages.open_socket(messages.NETLINK_NETFILTER) as asking:
                 for data in conntrack._tuples(asking, family):
                     if conntrack._leads_to(data, conntrack.UDP, {port}):
-                        addresses = conntrack._attributes(conntrack._attributes(data)[1])
+                        addresses = messages.attributes(messages.attributes(data)[1])
                         found.add(socket.inet_ntop(family, addresses[attribute]))
         return found
 
