@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
+from .image_verbs import ImageVerbs
 from .listening import ListeningVerbs
 from .network_verbs import NetworkVerbs
+from .registry_verbs import RegistryVerbs
 from .resource_verbs import ResourceVerbs
 from .supervised import SupervisorVerbs
 from .verbs import ChangingVerbs
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from .container.record import Container
     from .container.store import ContainerStore
     from .image.store import ImageStore
-    from .image.types import Image, PullResult, Removed, Volume
+    from .image.types import Image, Volume
     from .network.store import NetworkStore
     from .volume.store import VolumeStore
 
@@ -41,8 +43,10 @@ class Engine(
     ChangingVerbs,
     AttachingVerbs,
     FileVerbs,
+    ImageVerbs,
     ListeningVerbs,
     NetworkVerbs,
+    RegistryVerbs,
     ResourceVerbs,
     SupervisorVerbs,
 ):
@@ -143,61 +147,6 @@ class Engine(
                     f"opening the store {path} failed: {(error.strerror or '').lower()}"
                 ) from error
 
-    # images -------------------------------------------------------------------------------------
-    def pull(
-        self,
-        reference: str,
-        *,
-        platform: str | None = None,
-        progress: Callable[[Any], None] | None = None,
-    ) -> PullResult:
-        """Download an image and unpack its layers.
-
-        Args:
-            reference: ``NAME[:TAG|@DIGEST]``; short names mean Docker Hub.
-            platform: ``os/arch[/variant]``; None is the host's.
-            progress: told each step (a ``fastbox.image.progress.ProgressEvent``), in this thread.
-
-        Raises:
-            InvalidArgument, RegistryError, AuthError, DigestMismatch, ImageError, ArchiveError,
-            StoreError
-        """
-        from .image.pull import pull
-
-        return pull(self._images, reference, platform=platform, progress=progress)
-
-    def images(
-        self,
-        reference: str | None = None,
-        *,
-        all: bool = False,
-        filters: dict[str, list[str]] | None = None,
-    ) -> list[Image]:
-        """The store's images, newest first."""
-        from .image.listing import select
-
-        return select(self._images, reference, all=all, filters=filters)
-
-    def image(self, name_or_id: str) -> Image:
-        """One image by name, id or id prefix.
-
-        Raises:
-            NotFound, Ambiguous
-        """
-        return self._images.resolve(name_or_id)
-
-    def tag(self, source: str, target: str) -> None:
-        """Give an image another name."""
-        self._images.tag(source, target)
-
-    def remove_image(self, name_or_id: str, *, force: bool = False) -> list[Removed]:
-        """Untag an image, and delete it when nothing names it any more.
-
-        Raises:
-            NotFound; Conflict: a container uses it, or several names share the id.
-        """
-        return self._images.remove(name_or_id, force=force, used_by=self._used_by)
-
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
         return [
@@ -208,56 +157,6 @@ class Engine(
 
     def _layers_in_use(self) -> set[str]:
         return {layer for box in self._all_containers() for layer in box.record.layers}
-
-    def import_image(
-        self,
-        source: str | IO[bytes],
-        reference: str | None = None,
-        *,
-        changes: Iterable[str] = (),
-        message: str = "",
-        platform: str | None = None,
-    ) -> Image:
-        """Make an image of one layer from the tar of a root filesystem.
-
-        Args:
-            source: a path, ``"-"`` (stdin), an http(s) URL, or a binary file object; plain, gzip,
-                zstd, bzip2 or xz.
-            changes: Dockerfile instructions (``"CMD [\\"sh\\"]"``) for the image's config.
-        """
-        from .image.importer import import_image
-
-        return import_image(
-            self._images, source, reference, changes=changes, message=message, platform=platform
-        )
-
-    def bootstrap(
-        self,
-        reference: str,
-        *,
-        include: Iterable[str] = (),
-        suite: str | None = None,
-        changes: Iterable[str] = (),
-        variant: str = "minbase",
-        output: Callable[[str], None] | None = None,
-    ) -> Image:
-        """Assemble an image from the host distribution's packages, without any registry.
-
-        Args:
-            include: packages beyond the variant's own; suite: None is the host's.
-            output: told each line that mmdebstrap prints.
-        """
-        from .image.bootstrap import bootstrap
-
-        return bootstrap(
-            self._images,
-            reference,
-            include=include,
-            suite=suite,
-            changes=changes,
-            variant=variant,
-            output=output,
-        )
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -524,12 +423,6 @@ class Engine(
         except NotFound:
             return
         self._lifecycle.cleanup(container_id)
-
-    def inspect_image(self, name_or_id: str) -> dict[str, Any]:
-        """Docker's JSON of an image."""
-        from .image.inspect import inspect
-
-        return inspect(self.image(name_or_id))
 
     def inspect_volume(self, name: str) -> dict[str, Any]:
         """Docker's JSON of a volume."""
