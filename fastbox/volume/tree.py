@@ -109,9 +109,15 @@ def open_directory(root: int, path: str) -> int | None:
 
 def size(directory: str) -> int:
     """Bytes of the files in a tree, those with several names once."""
+    return measure(directory)[0]
+
+
+def measure(directory: str) -> tuple[int, int]:
+    """(``size``, number of entries) of a tree."""
     seen: set[tuple[int, int]] = set()
-    total = 0
+    total = count = 0
     for found in _walk(directory):
+        count += 1
         if stat.S_ISDIR(found.st_mode):
             continue
         if found.st_nlink > 1:
@@ -119,7 +125,7 @@ def size(directory: str) -> int:
                 continue
             seen.add((found.st_dev, found.st_ino))
         total += found.st_size
-    return total
+    return total, count
 
 
 def _walk(directory: str) -> Iterator[os.stat_result]:
