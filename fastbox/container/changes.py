@@ -100,9 +100,7 @@ class _Walk:
                     image.down(name)
                 path.append(name)
                 below.append(in_image)
-                levels.append(
-                    self._directory(own, image.fd if in_image else None, "/".join(path))
-                )
+                levels.append(self._directory(own, image.fd if in_image else None, "/".join(path)))
 
     def _directory(self, own: Layered, image: int | None, path: str) -> list[tuple[str, bool]]:
         """Note the changes in one directory; gives (name, is in the image) of those in it."""

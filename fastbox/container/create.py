@@ -16,7 +16,18 @@ from ..errors import InvalidArgument
 from ..locks import lock
 from ..network import wishes
 from ..oci import times
-from . import cgroups, etc_files, health, init_layer, layered, mounts, names, networking, process, spec
+from . import (
+    cgroups,
+    etc_files,
+    health,
+    init_layer,
+    layered,
+    mounts,
+    names,
+    networking,
+    process,
+    spec,
+)
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
