@@ -22,7 +22,7 @@ from .progress import ProgressEvent, Reporter
 
 if TYPE_CHECKING:
     from .._core.tar import Extracted
-    from ..registry.client import Client
+    from ..registry.mirrors import Source
     from .feed import Unpacking
     from .store import ImageStore
 
@@ -86,7 +86,7 @@ class LayerFetch:
     def __init__(
         self,
         store: ImageStore,
-        client: Client,
+        client: Source,
         wanted: Wanted,
         slots: Slots,
         emit: Callable[[ProgressEvent], None],
@@ -193,7 +193,13 @@ class LayerFetch:
         while True:
             with self._slots.download(lambda: self._report.status(words.WAITING)):
                 self._loading = True
-                download.run()
+                try:
+                    download.run()
+                except (ArchiveError, DigestMismatch):
+                    if not self._client.rejected(self._blob.digest):
+                        raise
+                    download.discard()
+                    continue
                 self._loading = False
             self._report.status(words.DOWNLOADED)
             problem: ArchiveError | None = None
@@ -206,13 +212,14 @@ class LayerFetch:
             digest = done.digest if done else file_digest(fd, self._guard.check)
             if digest == self._blob.digest:
                 break
-            if not (again and download.stitched):
+            elsewhere = self._client.rejected(self._blob.digest)
+            if not elsewhere and not (again and download.stitched):
                 raise DigestMismatch(
                     f"layer {self._blob.short_id} has digest {digest} instead of"
                     f" {self._blob.digest}",
                     hint="the registry, or something on the way to it, damages data",
                 )
-            again = False
+            again = again and elsewhere
             download.discard()
         if problem is not None:
             raise problem

@@ -29,8 +29,9 @@ from ..oci import image as oci
 from ..oci import platform as platforms
 from ..oci import reference as references
 from ..oci.reference import Reference
-from ..registry.client import Client, Notify
+from ..registry.client import Notify
 from ..registry.guard import Cancelled, Guard
+from ..registry.mirrors import Source, connect
 from ..registry.retry import Policy
 from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
 from .naming import repo_digests_of
@@ -122,7 +123,7 @@ class _Pull:
 
     def run(self, policy: Policy, parallel: int, max_layer_bytes: int) -> PullResult:
         reference = self._reference
-        client = Client(reference, self._guard, policy, connections=parallel)
+        client = connect(reference, self._guard, policy, connections=parallel)
         try:
             before = self._local()
             if before is not None and self._is_current(client, before[1]):
@@ -166,7 +167,7 @@ class _Pull:
             return None
         return image, served[0]
 
-    def _is_current(self, client: Client, served: str) -> bool:
+    def _is_current(self, client: Source, served: str) -> bool:
         """Whether the registry has nothing newer. A digest never changes its meaning."""
         if self._reference.digest is not None:
             return served == self._reference.digest
@@ -174,7 +175,7 @@ class _Pull:
 
     # ---- what it means -----------------------------------------------------------------------
 
-    def _resolve(self, client: Client) -> _Found:
+    def _resolve(self, client: Source) -> _Found:
         """Follow the reference through indexes to the manifest and config of the platform."""
         reference = self._reference
         served = client.manifest(reference.digest or reference.tag_or_default, notify=self._notify)
@@ -196,7 +197,7 @@ class _Pull:
             served.digest, document, data, document.media_type or media_type, config, config_data
         )
 
-    def _child(self, client: Client, entry: oci.Descriptor) -> tuple[bytes, str]:
+    def _child(self, client: Source, entry: oci.Descriptor) -> tuple[bytes, str]:
         data = entry.embedded()
         if data is None and self._store.has_blob(entry.digest, entry.size):
             try:
@@ -217,7 +218,7 @@ class _Pull:
             )
         return document.data, entry.media_type or document.media_type
 
-    def _config(self, client: Client, entry: oci.Descriptor) -> bytes:
+    def _config(self, client: Source, entry: oci.Descriptor) -> bytes:
         data = entry.embedded()
         if data is None and self._store.has_blob(entry.digest, entry.size):
             try:
@@ -273,7 +274,7 @@ class _Pull:
             )
 
     def _fetches(
-        self, client: Client, layers: list[Wanted], parallel: int, max_layer_bytes: int
+        self, client: Source, layers: list[Wanted], parallel: int, max_layer_bytes: int
     ) -> queue.SimpleQueue[LayerFetch]:
         slots = Slots(parallel, self._guard)
         self._events: queue.SimpleQueue[ProgressEvent | BaseException | None] = queue.SimpleQueue()

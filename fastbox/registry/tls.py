@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 CERTS_D = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
-def context(domain: str | None) -> ssl.SSLContext:
-    """A verifying context, TLS 1.2 or later.
+def context(domain: str | None, *, verify: bool = True) -> ssl.SSLContext:
+    """A context, TLS 1.2 or later.
 
     Args:
         domain: ``host[:port]`` of a registry, whose directory below ``certs.d`` may hold further
             authorities (``*.crt``) and client certificates (``NAME.cert`` with ``NAME.key``);
             None for hosts that are none of the user's choosing.
+        verify: False takes any certificate.
 
     Raises:
         InvalidArgument: a file there is unusable.
@@ -37,6 +38,9 @@ def context(domain: str | None) -> ssl.SSLContext:
             continue
         for name in names:
             _load(result, os.path.join(path, name))
+    if not verify:
+        result.check_hostname = False
+        result.verify_mode = ssl.CERT_NONE
     return result
 
 
