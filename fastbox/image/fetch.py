@@ -32,10 +32,10 @@ _SLICE = 0.05  # seconds between looks at a lock that another process holds
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A layer: its blob, and the digest of what is in it."""
+    """A layer: its blob, and the digest of what is in it; None for a blob that is only stored."""
 
     blob: Descriptor
-    diff_id: str
+    diff_id: str | None
 
 
 class Slots:
@@ -134,6 +134,8 @@ class LayerFetch:
         return self._store.has_blob(self._blob.digest, self._blob.size)
 
     def _has_layer(self) -> bool:
+        if self._diff_id is None:
+            return True
         try:
             return self._store.layer_dir(self._diff_id) is not None
         except StoreError:
@@ -316,6 +318,7 @@ class LayerFetch:
             raise disk_error(error, f"unpack layer {self._blob.short_id}") from error
 
     def _commit_layer(self, done: Extracted) -> None:
+        assert self._diff_id is not None
         if done.diff_id != self._diff_id:
             raise DigestMismatch(
                 f"layer {self._blob.short_id} unpacks to {done.diff_id}, but the image config"

@@ -37,6 +37,13 @@ def repo_digests_of(entry: oci.Descriptor) -> list[str]:
     return [full] if full else []
 
 
+def platform_of(manifest: oci.Descriptor, config: oci.ImageConfig) -> oci.PlatformSpec | None:
+    """What an entry says about its platform: an index is for several."""
+    if manifest.media_type in oci.INDEX_TYPES:
+        return None
+    return oci.PlatformSpec(config.architecture, config.os, config.variant or None)
+
+
 def full_repo_digest(reference: references.Reference | None, served: str | None) -> str | None:
     """``repository@digest`` of a bare digest and its reference, or of itself."""
     if not served:

@@ -67,6 +67,12 @@ class Client:
         self._base: str | None = None
         self._authorizer: Authorizer | None = None
 
+    def retag(self, reference: Reference) -> None:
+        """Speak of another tag of the repository from now on (in error texts)."""
+        self.reference = msgspec.structs.replace(
+            self.reference, tag=reference.tag, digest=reference.digest
+        )
+
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
@@ -183,8 +189,19 @@ class Client:
             seen.add(query)
         raise RegistryError(f"{self._where()} gives {what} without end")
 
+    def get(self, path: str) -> Response:
+        """The answer to a GET of a path from the registry's root.
+
+        Raises:
+            Transient: worth another try. RegistryError: no answer.
+        """
+        return self._request("GET", path, {"Accept": "application/json"})
+
     def _page(self, where: str, member: str, what: str) -> tuple[list[str], str]:
         with self._request("GET", where, {"Accept": "application/json"}) as response:
+            if response.status != 200 and where[0] == "/":  # it is not about the repository
+                failure = reply.read(response)
+                raise reply.final(failure, hosts.origin(response.url), f"fetching {what}")
             if response.status != 200:
                 raise self._refused(response, f"fetching {what}", manifest=True)
             data = response.read_all(oci.MAX_DOCUMENT, what)

@@ -57,6 +57,12 @@ class Sources:
 
     # ---- what a Client does --------------------------------------------------------------------
 
+    def retag(self, reference: Reference) -> None:
+        """See ``Client.retag``."""
+        self.reference = reference
+        for client in (*self._mirrors, self._registry):
+            client.retag(reference)
+
     def digest_of(self, tag: str) -> str | None:
         """See ``Client.digest_of``."""
         return self._first(lambda client: client.head(tag), lambda client: client.digest_of(tag))
