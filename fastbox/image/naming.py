@@ -88,13 +88,15 @@ def without_name(entry: oci.Descriptor, name: str | None, digest: str) -> oci.De
 
 
 def without_redundant(entries: list[oci.Descriptor]) -> list[oci.Descriptor]:
-    """Drop nameless entries that say nothing which another entry of the manifest doesn't."""
+    """Drop nameless entries that say nothing which another entry of the manifest doesn't, or an
+    entry of the index out of which the manifest came."""
     result: list[oci.Descriptor] = []
     for position, entry in enumerate(entries):
         served = repo_digests_of(entry)
         others = result + entries[position + 1 :]
+        origins = {entry.digest, *(full.rpartition("@")[2] for full in served)}
         redundant = name_of(entry) is None and any(
-            other.digest == entry.digest and set(served) <= set(repo_digests_of(other))
+            other.digest in origins and set(served) <= set(repo_digests_of(other))
             for other in others
         )
         if not redundant:
