@@ -67,7 +67,7 @@ COMMAND = FlagCommand(
     (
         filter_flag("-f --filter", "Filter output based on conditions provided"),
         Flag("--format", Text(), "Pretty-print search using a Go template"),
-        Flag("--limit", Integer(), "Max number of search results"),
+        Flag("--limit", Integer(), "Max number of search results", default=0),
         Flag("--no-trunc", Switch(), "Don't truncate output"),
     ),
     least=1,
