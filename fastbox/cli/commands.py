@@ -63,6 +63,7 @@ ENTRIES = (
     Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
     Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
     Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
     Entry(

@@ -111,7 +111,11 @@ def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:
             f"the image of container {record.name} is gone: No such image: {record.image_id}",
             hint="`fastbox export` and `fastbox import` make an image of the whole container",
         ) from error
-    return images.load(entry)
+    loaded = images.load(entry)
+    if entry.media_type in oci.INDEX_TYPES and record.manifest_digest not in ("", loaded.digest):
+        # Of several platforms, that of the container.
+        return images.load(oci.Descriptor(digest=record.manifest_digest, size=0))
+    return loaded
 
 
 # ---- the config ------------------------------------------------------------------------------

@@ -70,8 +70,14 @@ def unsealed(store: ImageStore) -> list[oci.Descriptor]:
 
 
 def compression() -> Literal["none", "gzip", "zstd"]:
-    """How the blobs of new layers are compressed."""
-    return "gzip"
+    """How the blobs of new layers are compressed.
+
+    Raises:
+        InvalidArgument: the configuration is bad.
+    """
+    from ..configuration import load
+
+    return "zstd" if load().layer_compression == "zstd" else "gzip"
 
 
 def _seal(store: ImageStore, entry: oci.Descriptor) -> None:
