@@ -115,6 +115,7 @@ class AsyncEngine:
     import_image = _coroutine(Engine.import_image)
     bootstrap = _coroutine(Engine.bootstrap)
     commit = _coroutine(Engine.commit)
+    check_platform = _coroutine(Engine.check_platform)
     history = _coroutine(Engine.history)
     settle_images = _coroutine(Engine.settle_images)
     create = _coroutine(Engine.create)
