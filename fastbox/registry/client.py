@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from ..oci import image as oci
 from ..oci.reference import Reference
 from . import hosts, reply
 from .auth import Authorizer
+from .body import FileBody
 from .guard import Guard
 from .retry import Policy, Transient, persist
 from .transport import NoTLS, Refused, Response, Transport
@@ -52,6 +54,7 @@ class Client:
         self._transport = Transport(reference.domain, guard, self.policy, connections=connections)
         self._bases = hosts.base_urls(reference.domain)
         self._base: str | None = None
+        self._tried: str | None = None
         self._authorizer: Authorizer | None = None
 
     def close(self) -> None:
@@ -165,18 +168,24 @@ class Client:
 
     # ---- requests ----------------------------------------------------------------------------
 
-    def _request(self, method: str, tail: str, headers: dict[str, str]) -> Response:
+    def _request(
+        self, method: str, tail: str, headers: dict[str, str], **options: Any
+    ) -> Response:
         """Send to the registry, authenticate when asked, follow redirects.
+
+        Args:
+            tail: of the URL, below the repository's.
+            options: body and authorizer of ``_exchange``; ``path`` instead of the repository's.
 
         Returns:
             Any answer but redirects and those to retry.
         """
         if self._base is not None:
-            return self._follow(method, self._base, tail, headers)
+            return self._follow(method, self._base, tail, headers, **options)
         for base in self._bases[:-1]:
             self._use(base)
             try:
-                return self._follow(method, base, tail, headers)
+                return self._follow(method, base, tail, headers, **options)
             except NoTLS:
                 continue
             except Refused:
@@ -184,28 +193,62 @@ class Client:
                 if hosts.origin(base).port != 443:
                     raise
         self._use(self._bases[-1])
-        return self._follow(method, self._bases[-1], tail, headers)
+        return self._follow(method, self._bases[-1], tail, headers, **options)
 
     def _use(self, base: str) -> None:
+        self._tried = base
         registry = hosts.origin(base)
         self._transport.registry = registry
-        self._authorizer = Authorizer(self._transport, self.reference, registry, self.policy)
+        self._authorizer = self._new_authorizer(registry)
+
+    def _new_authorizer(self, registry: hosts.Origin) -> Authorizer:
+        return Authorizer(self._transport, self.reference, registry, self.policy)
 
     def _where(self) -> str:
         return f"registry {self._transport.registry}"
 
-    def _follow(self, method: str, base: str, tail: str, headers: dict[str, str]) -> Response:
-        authorizer, registry = self._authorizer, self._transport.registry
+    def _follow(
+        self,
+        method: str,
+        base: str,
+        tail: str,
+        headers: dict[str, str],
+        *,
+        path: str | None = None,
+        **options: Any,
+    ) -> Response:
+        prefix = f"{self.reference.path}/" if path is None else path
+        return self._exchange(method, f"{base}/v2/{prefix}{tail}", headers, **options)
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | FileBody | None = None,
+        *,
+        authorizer: Authorizer | None = None,
+        patience: float = 0.0,
+    ) -> Response:
+        """One request to any URL. Only the registry itself gets to know who asks.
+
+        Args:
+            authorizer: another than the client's own.
+            patience: see ``Transport.send``.
+
+        Raises:
+            Transient, RegistryError
+        """
+        authorizer, registry = authorizer or self._authorizer, self._transport.registry
         assert authorizer is not None and registry is not None
-        url = f"{base}/v2/{self.reference.path}/{tail}"
         refused = 0
         for _ in range(MAX_REDIRECTS + 3):
             # Each hop decides anew who is spoken to (GHSA-vh4v-2xq2-g5cg).
             header = authorizer.header() if hosts.origin(url) == registry else None
             sent = dict(headers) if header is None else {**headers, "Authorization": header}
-            response = self._transport.send(method, url, sent)
+            response = self._transport.send(method, url, sent, body, patience=patience)
             # A base that answered is the base, whatever it answers.
-            self._base = base
+            self._base = self._base or self._tried
             if response.status == 401 and hosts.origin(url) == registry and refused < 2:
                 refused += 1
                 try:
@@ -215,11 +258,13 @@ class Client:
                     raise
                 if not again:
                     return response
-                _drain(response)
+                drain(response)
                 continue
             if response.status in _REDIRECTS:
+                if method not in ("GET", "HEAD") and response.status not in (307, 308):
+                    return response  # as those are understood, it would become a GET
                 location = response.headers.get("Location", "")
-                _drain(response)
+                drain(response)
                 url = hosts.redirect(url, location, registry)
                 continue
             failure = reply.transient(response, f"{method} {hosts.redact(url)}")
@@ -250,7 +295,7 @@ class Client:
         return reply.final(failure, hosts.origin(response.url), what)
 
 
-def _drain(response: Response) -> None:
+def drain(response: Response) -> None:
     """Read a short body that nobody wants, so that the connection can be used again."""
     length = response.length
     try:

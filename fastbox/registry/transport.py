@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import errors
 from ..errors import RegistryError
 from . import hosts, tls
+from .body import FileBody
 from .dial import Forbidden, dial
 from .guard import Exchange, Guard, Wire
 from .retry import Policy, Transient, describe
@@ -41,6 +42,8 @@ class _Current(threading.local):
 
     exchange: Exchange | None = None
     dial: Dial | None = None
+    policy: Policy | None = None
+    patience: float = 0.0  # seconds for the answer to a body
 
 
 _current = _Current()
@@ -163,9 +166,18 @@ class Transport:
             manager.clear()
 
     def send(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | FileBody | None = None,
+        *,
+        patience: float = 0.0,
     ) -> Response:
         """Send one request and read the answer's head.
+
+        Args:
+            patience: seconds that the answer to a body may take, if more than the policy's stall.
 
         Raises:
             Transient, RegistryError: no answer.
@@ -177,17 +189,22 @@ class Transport:
         exchange = self.guard.begin(self.policy.connect + self.policy.stall)
         _current.exchange = exchange
         _current.dial = functools.partial(self._dial, None if proxy else origin)
+        _current.policy = self.policy
+        _current.patience = max(patience, self.policy.stall)
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        if isinstance(body, FileBody):
+            headers["Content-Length"] = str(body.size)
         try:
             raw = manager.urlopen(
                 method,
                 url,
                 body=body,
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                headers=headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=_timeout(self.policy),
+                timeout=_timeout(self.policy, _current.patience),
             )
         except BaseException as error:
             exchange.end()
@@ -196,7 +213,7 @@ class Transport:
             fresh = origin not in self._answered
             raise _failure(error, exchange, url, fresh=fresh) from error
         finally:
-            _current.exchange = _current.dial = None
+            _current.exchange = _current.dial = _current.policy = None
         self._answered.add(origin)
         return Response(raw, url, exchange, self.policy)
 
@@ -269,6 +286,15 @@ def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
                 _current.exchange.attach(self.fastbox_wire)
                 _current.exchange.ready = True
             super().request(*arguments, **keywords)
+            if _current.exchange is not None:
+                _current.exchange.extend(_current.patience)
+
+        def send(self, data: Any) -> None:
+            if not isinstance(data, FileBody):
+                super().send(data)
+                return
+            assert _current.exchange is not None and _current.policy is not None
+            data.send(self.sock, _current.exchange, _current.policy)
 
         def close(self) -> None:
             wire, self.fastbox_wire = self.fastbox_wire, None
@@ -308,10 +334,10 @@ def _new_manager(context: Any, proxy: str | None, connections: int) -> PoolManag
     return manager
 
 
-def _timeout(policy: Policy) -> Any:
+def _timeout(policy: Policy, patience: float) -> Any:
     from urllib3 import Timeout
 
-    return Timeout(connect=policy.connect, read=policy.stall)
+    return Timeout(connect=policy.connect, read=patience)
 
 
 def _proxy_for(url: str, origin: hosts.Origin) -> str | None:
@@ -397,8 +423,7 @@ def _final(cause: BaseException, origin: hosts.Origin, shaking: bool) -> Excepti
     if isinstance(cause, ssl.SSLError) and shaking:
         if "WRONG_VERSION_NUMBER" in str(cause) or "HTTP_REQUEST" in str(cause):
             return NoTLS(
-                f"cannot reach registry {origin}: the server gave an HTTP response to an HTTPS"
-                " request",
+                f"cannot reach registry {origin}: http: server gave HTTP response to HTTPS client",
                 hint="plain HTTP is spoken to registries on localhost only",
             )
         if not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
