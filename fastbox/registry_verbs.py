@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .image.store import ImageStore
     from .image.types import PushResult
-    from .registry.login import Login, Logout
     from .registry.inspecting import Inspected
+    from .registry.login import Login, Logout
 
 
 class RegistryVerbs:
@@ -51,16 +51,24 @@ class RegistryVerbs:
             max_parallel=configuration.load().max_concurrent_uploads,
         )
 
-    def login(self, server: str | None = None, *, username: str, password: str) -> Login:
-        """Check credentials with a registry, and keep them for pulls and pushes, where Docker
+    def login(
+        self,
+        server: str | None = None,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+    ) -> Login:
+        """Check credentials with a registry, then keep them for pulls and pushes, where Docker
         keeps them.
 
         Args:
             server: ``HOST[:PORT]``; None is Docker Hub.
+            username, password: None for both checks those that are kept already.
 
         Raises:
-            AuthError: they are wrong, or a credential helper fails. RegistryError: the registry is
-            not to be had. InvalidArgument, PermissionDenied: the credential file.
+            NotFound: none are kept. AuthError: they are wrong, or a credential helper fails.
+            RegistryError: the registry is not to be had. InvalidArgument, PermissionDenied,
+            StoreError: the arguments, or the credential file.
         """
         from .registry.login import login
 
@@ -70,21 +78,24 @@ class RegistryVerbs:
         """Forget the credentials for a registry.
 
         Raises:
-            InvalidArgument, PermissionDenied: the credential file.
+            InvalidArgument, PermissionDenied, StoreError: the argument, or the credential file.
         """
         from .registry.login import logout
 
         return logout(server)
 
-    def inspect_manifest(self, reference: str, *, insecure: bool = False) -> Inspected:
-        """What a registry has under a name: manifest or index, with what belongs to it.
+    def inspect_manifest(
+        self, reference: str, *, verbose: bool = False, insecure: bool = False
+    ) -> Inspected:
+        """What a registry has under a name, manifest or index, without pulling it.
 
         Args:
+            verbose: with the manifests of an index.
             insecure: also from a registry without TLS, or whose certificate cannot be verified.
 
         Raises:
-            NotFound, AuthError, RegistryError, ImageError
+            InvalidArgument, NotFound, AuthError, RegistryError, ImageError
         """
         from .registry.inspecting import inspect
 
-        return inspect(reference, insecure=insecure)
+        return inspect(reference, verbose=verbose, insecure=insecure)

@@ -184,7 +184,9 @@ class _Push:
             _record(store, name, entry, last.digest)
         config = msgspec.to_builtins(loaded.config) if loaded else None
         store.journal.image("push", name.familiar, name.familiar_repository, config)
-        return PushResult(name=name.canonical, digest=last.digest, size=len(last.data))
+        size = len(last.data)
+        self._show("", f"{name.tag_or_default}: digest: {last.digest} size: {size}")
+        return PushResult(name=name.canonical, digest=last.digest, size=size)
 
     # ---- blobs -------------------------------------------------------------------------------
 

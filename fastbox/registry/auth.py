@@ -27,9 +27,12 @@ _MAX_SCOPES = 4
 CLIENT_ID = "fastbox"
 
 
-class _Token(msgspec.Struct):
+class Token(msgspec.Struct):
+    """The answer of a token service; one of the first two is there."""
+
     token: str = ""
     access_token: str = ""
+    refresh_token: str = ""
     expires_in: int | None = None
 
 
@@ -148,30 +151,31 @@ class Authorizer:
                 self.note = error.message
         return self._loaded[0]
 
-    def _token(self, challenge: Challenge, found: Credentials | None) -> _Token:
+    def _token(self, challenge: Challenge, found: Credentials | None) -> Token:
         realm = challenge.get("realm")
         target = hosts.check_realm(realm, self._registry)
         if found is not None and not hosts.same_family(self._registry.host, target.host):
             # The registry may be honest and its token service elsewhere; it may also have been
             # told to name a stranger (CVE-2026-33540). What the user has for that very host may
             # go there, nothing else.
-            stranger = str(target)
-            found = credentials.find(stranger)
-            if found is None:
-                self.note = (
-                    f"credentials are not sent to {stranger}, a stranger to {self._registry}"
-                )
-            elif found.identity_token:
-                found = None
+            found = self._for_stranger(str(target))
 
-        def ask() -> _Token:
+        def ask() -> Token:
             return self._ask(challenge, realm, target, found)
 
         return persist(ask, self._transport.guard, self._policy)
 
+    def _for_stranger(self, stranger: str) -> Credentials | None:
+        found = credentials.find(stranger)
+        if found is None:
+            self.note = f"credentials are not sent to {stranger}, a stranger to {self._registry}"
+        elif found.identity_token:
+            found = None
+        return found
+
     def _ask(
         self, challenge: Challenge, realm: str, target: hosts.Origin, found: Credentials | None
-    ) -> _Token:
+    ) -> Token:
         service = challenge.get("service")
         if found is not None and found.identity_token:
             form = {
@@ -210,7 +214,7 @@ class Authorizer:
             url = hosts.redirect(url, response.headers.get("Location", ""), self._registry)
         raise RegistryError(f"token service {target} redirects without end")
 
-    def _read(self, response: Response, target: hosts.Origin, found: Credentials | None) -> _Token:
+    def _read(self, response: Response, target: hosts.Origin, found: Credentials | None) -> Token:
         what = f"asking {target} for a token"
         again = reply.transient(response, what)
         if again is not None:
@@ -221,7 +225,7 @@ class Authorizer:
             raise reply.final(reply.read(response), target, what)
         data = response.read_all(MAX_TOKEN_BODY, "a token")
         try:
-            token = msgspec.json.decode(data, type=_Token)
+            token = msgspec.json.decode(data, type=Token)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise RegistryError(f"{what} failed: the answer is not a token") from None
         if not (token.token or token.access_token):

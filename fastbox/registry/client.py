@@ -168,9 +168,7 @@ class Client:
 
     # ---- requests ----------------------------------------------------------------------------
 
-    def _request(
-        self, method: str, tail: str, headers: dict[str, str], **options: Any
-    ) -> Response:
+    def _request(self, method: str, tail: str, headers: dict[str, str], **options: Any) -> Response:
         """Send to the registry, authenticate when asked, follow redirects.
 
         Args:

@@ -124,9 +124,7 @@ def redact(url: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
 
 
-def redirect(
-    current: str, location: str, registry: Origin, *, how: str = "redirects to"
-) -> str:
+def redirect(current: str, location: str, registry: Origin, *, how: str = "redirects to") -> str:
     """The URL to go to next.
 
     Args:
