@@ -13,6 +13,8 @@ class _Refused(FlagCommand):
     """Takes whatever Docker's takes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--help" in args:
+            return super().parse_args(ctx, ["--help"])
         ctx.params = {"values": Values(())}
         ctx.args = [ctx.info_name or ""]
         return ctx.args
