@@ -381,7 +381,7 @@ def _failure(
 
     if exchange.guard.cancelled:
         return Cancelled()
-    if exchange.expired:
+    if exchange.expired and exchange.connected:
         return _stalled(url)
     import http.client
     import ssl
