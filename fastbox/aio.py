@@ -106,6 +106,8 @@ class AsyncEngine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     pull = _coroutine(Engine.pull)
+    pull_all = _coroutine(Engine.pull_all)
+    search = _coroutine(Engine.search)
     images = _coroutine(Engine.images)
     image = _coroutine(Engine.image)
     tag = _coroutine(Engine.tag)

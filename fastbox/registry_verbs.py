@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .image.types import PushResult
     from .registry.inspecting import Inspected
     from .registry.login import Login, Logout
+    from .registry.search import SearchResult
 
 
 class RegistryVerbs:
@@ -99,3 +100,25 @@ class RegistryVerbs:
         from .registry.inspecting import inspect
 
         return inspect(reference, verbose=verbose, insecure=insecure)
+
+    def search(
+        self,
+        term: str,
+        *,
+        limit: int = 25,
+        filters: dict[str, list[str]] | None = None,
+    ) -> list[SearchResult]:
+        """Repositories that fit a term, in the registry's order.
+
+        Args:
+            term: words for Docker Hub; ``HOST[:PORT]/TERM`` asks that registry.
+            limit: 1 to 100; anything below 1 is 25 (Docker).
+            filters: ``stars`` (at least), ``is-official``, ``is-automated``.
+
+        Raises:
+            InvalidArgument: a limit above 100, a bad filter or term.
+            AuthError, RegistryError
+        """
+        from .registry.search import search
+
+        return search(term, limit=limit, filters=filters)

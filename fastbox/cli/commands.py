@@ -67,6 +67,7 @@ ENTRIES = (
     Entry("images", "List images", "image ls, image list, images", common=True),
     Entry("login", "Authenticate to a registry", "login", common=True),
     Entry("logout", "Log out from a registry", "logout", common=True),
+    Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
     Entry(

@@ -45,7 +45,11 @@ class Progress:
         if self.quiet:
             return
         with self.lock:
-            if output.is_terminal(self.stream):
+            if event.status.startswith("Pulling from "):
+                self._stop()
+                self.last.clear()
+                self._print(f"{event.id}: {event.status}")
+            elif output.is_terminal(self.stream):
                 self._draw(event)
             elif self.last.get(event.id) != event.status:
                 self.last[event.id] = event.status
@@ -59,15 +63,18 @@ class Progress:
         """``Digest: …`` and ``Status: …`` of a finished pull."""
         from ..oci.reference import parse
 
-        name = parse(result.name).familiar
         self._print(f"Digest: {result.digest}")
-        if result.status == "downloaded":
+        self.status(parse(result.name).familiar, [result.status])
+
+    def status(self, name: str, statuses: list[str]) -> None:
+        """``Status: …`` of one pull or several."""
+        if "downloaded" in statuses:
             self._print(f"Status: Downloaded newer image for {name}")
         else:
             self._print(f"Status: Image is up to date for {name}")
 
     def _print(self, text: str) -> None:
-        if self.stream is not None:
+        if self.stream is not None and not self.quiet:
             self.stream.write(_plain(text) + "\n")
             self.stream.flush()
 

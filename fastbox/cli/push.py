@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import Unsupported
-from . import output, references
+from . import content_trust, output, references
 from .command import App, FlagCommand
 from .errors import CliError
 from .flags import Flag, Switch, Text, Values
@@ -19,11 +18,7 @@ def push(app: App, values: Values, words: list[str]) -> int:
     bare = reference.tag is None and reference.digest is None
     if values.all_tags and not bare:
         raise CliError("tag can't be used with --all-tags/-a", option=False)
-    if not values.disable_content_trust:
-        raise Unsupported(
-            "--disable-content-trust=false is not supported",
-            hint="fastbox makes no signatures; cosign signs what was pushed",
-        )
+    content_trust.check(values)
     if not values.quiet:
         if bare and not values.all_tags:
             output.line(f"Using default tag: {reference.tag_or_default}")
@@ -45,7 +40,7 @@ COMMAND = FlagCommand(
     "NAME[:TAG]",
     (
         Flag("-a --all-tags", Switch(), "Push all tags of an image to the repository"),
-        Flag("--disable-content-trust", Switch(), "Skip image signing", default=True),
+        content_trust.FLAG,
         Flag("--platform", Text(), "Push a platform-specific manifest as a single-platform image"),
         Flag("-q --quiet", Switch(), "Suppress verbose output"),
     ),

@@ -57,7 +57,7 @@ def inspect(
     """
     where = references.parse(reference).tagged()
     guard = guard or Guard()
-    client = Client(where, guard, policy or Policy(), connections=1)
+    client = Client(where, guard, policy or Policy(), connections=1, insecure=insecure)
     try:
         try:
             document = client.manifest(where.digest or where.tag_or_default)

@@ -256,7 +256,9 @@ class PushClient(Client):
         header = authorizer.held
         guard = Guard()
         policy = Policy(connect=_GOODBYE_SECONDS, stall=_GOODBYE_SECONDS)
-        transport = Transport(self.reference.domain, guard, policy)
+        transport = Transport(
+            self.reference.domain, guard, policy, insecure=self._transport.insecure
+        )
         transport.registry = registry
         end = time.monotonic() + _GOODBYE_SECONDS
         try:
