@@ -27,6 +27,19 @@ SLIM = [
     "--dpkgopt=path-exclude=/usr/share/i18n/*",
 ]
 
+# What the walkthrough installs, fetched once and kept in the image as a repository.
+UBUNTU_HOOK = (
+    'chroot "$1" sh -ec "'
+    "apt-get -q install -y --no-install-recommends --download-only vim-tiny net-tools;"
+    "mkdir /srv/apt; mv /var/cache/apt/archives/*.deb /srv/apt; cd /srv/apt;"
+    "for deb in *.deb; do dpkg-deb -f \\$deb; echo Filename: ./\\$deb;"
+    " echo Size: \\$(stat -c %s \\$deb); echo SHA256: \\$(sha256sum \\$deb | cut -c1-64); echo;"
+    " done > Packages; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/apt/sources.list.d/*;"
+    "echo deb [trusted=yes] file:/srv/apt ./ > /etc/apt/sources.list;"
+    "echo APT::Get::Assume-Yes 1\\; > /etc/apt/apt.conf.d/90yes;"
+    'touch /etc/motd"'
+)
+
 # name -> (mmdebstrap arguments, Dockerfile instructions)
 DEBIAN: dict[str, tuple[list[str], list[str]]] = {
     "debian": (["--variant=essential", *SLIM], ['CMD ["bash"]']),
@@ -38,6 +51,11 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
             "WORKDIR /data",
             'CMD ["redis-server", "--protected-mode", "no", "--dir", "/data"]',
         ],
+    ),
+    # What the notes call ubuntu: apt works in it, from a repository in the image.
+    "ubuntu": (
+        ["--variant=apt", *SLIM, "--skip=cleanup/apt", f"--customize-hook={UBUNTU_HOOK}"],
+        ['CMD ["bash"]'],
     ),
     # A machine of its own: systemd as init, and what a fastbox of the host needs there.
     "systemd": (
