@@ -16,7 +16,8 @@ class _Refused(FlagCommand):
         if "--help" in args:
             return super().parse_args(ctx, ["--help"])
         ctx.params = {"values": Values(())}
-        ctx.args = [ctx.info_name or ""]
+        typed = ctx.parent.args if ctx.parent is not None else []
+        ctx.args = typed[:1]
         return ctx.args
 
 

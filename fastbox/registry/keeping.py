@@ -181,10 +181,7 @@ def _text(document: dict[str, Any]) -> bytes:
     """As Docker writes it, with tabs."""
     import json
 
-    try:
-        return json.dumps(document, indent="\t", ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, escaped as it was
-        return json.dumps(document, indent="\t").encode()
+    return json.dumps(document, indent="\t", ensure_ascii=False).encode()
 
 
 def _auths(document: dict[str, Any], file: str) -> dict[str, Any]:

@@ -50,8 +50,7 @@ def domain_of(server: str | None) -> str:
     """
     if not server:
         return hosts.DOCKER_HUB
-    host = server.partition("://")[2] or server
-    host = host.partition("/")[0]
+    host = server.rpartition("://")[2].partition("/")[0]
     try:
         parts, origin = hosts.split(f"https://{host}")
     except ValueError as error:
