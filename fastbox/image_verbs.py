@@ -24,6 +24,7 @@ class ImageVerbs:
         reference: str,
         *,
         platform: str | None = None,
+        all_platforms: bool = False,
         progress: Callable[[Any], None] | None = None,
     ) -> PullResult:
         """Download an image and unpack its layers.
@@ -31,6 +32,7 @@ class ImageVerbs:
         Args:
             reference: ``NAME[:TAG|@DIGEST]``; short names mean Docker Hub.
             platform: ``os/arch[/variant]``; None is the host's.
+            all_platforms: store what there is for other platforms as well.
             progress: told each step (a ``fastbox.image.progress.ProgressEvent``), in this thread.
 
         Raises:
@@ -39,7 +41,36 @@ class ImageVerbs:
         """
         from .image.pull import pull
 
-        return pull(self._images, reference, platform=platform, progress=progress)
+        return pull(
+            self._images,
+            reference,
+            platform=platform,
+            all_platforms=all_platforms,
+            progress=progress,
+        )
+
+    def pull_all(
+        self,
+        repository: str,
+        *,
+        platform: str | None = None,
+        all_platforms: bool = False,
+        progress: Callable[[Any], None] | None = None,
+    ) -> list[PullResult]:
+        """Download every tag of a repository; arguments as for ``pull``.
+
+        Raises:
+            InvalidArgument: the name has a tag. The others: as ``pull``, of the first that fails.
+        """
+        from .image.pull import pull_all
+
+        return pull_all(
+            self._images,
+            repository,
+            platform=platform,
+            all_platforms=all_platforms,
+            progress=progress,
+        )
 
     def images(
         self,

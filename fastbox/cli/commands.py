@@ -50,6 +50,7 @@ class Entry:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look at what registries have",
     "network": "Manage networks",
     "supervisor": "Manage the supervisor (restart policies, health checks)",
     "system": "Manage fastbox",
@@ -62,7 +63,11 @@ ENTRIES = (
     Entry("exec", "Execute a command in a running container", "container exec, exec", common=True),
     Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
     Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
+    Entry("push", "Upload an image to a registry", "image push, push", common=True),
     Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("login", "Authenticate to a registry", "login", common=True),
+    Entry("logout", "Log out from a registry", "logout", common=True),
+    Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
     Entry(
@@ -136,6 +141,13 @@ ENTRIES = (
     ),
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("manifest_inspect", "Display an image manifest, or manifest list", "manifest inspect"),
+    Entry(
+        "manifest_others",
+        "Not supported",
+        "manifest annotate, manifest create, manifest push, manifest rm",
+        hidden=True,
+    ),
     Entry("network_connect", "Connect a container to a network", "network connect"),
     Entry("network_create", "Create a network", "network create"),
     Entry("network_disconnect", "Disconnect a container from a network", "network disconnect"),

@@ -41,6 +41,7 @@ from .naming import (
     answers_to,
     full_repo_digest,
     name_of,
+    platform_of,
     repo_digests_of,
     try_parse,
     without_name,
@@ -429,9 +430,7 @@ class ImageStore:
                 digest=manifest.digest,
                 size=manifest.size,
                 annotations=annotations,
-                platform=oci.PlatformSpec(
-                    loaded.config.architecture, loaded.config.os, loaded.config.variant or None
-                ),
+                platform=platform_of(manifest, loaded.config),
             )
             with self.locked():
                 kept = [without_name(e, canonical, manifest.digest) for e in self.entries()]
