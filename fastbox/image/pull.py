@@ -32,6 +32,7 @@ from ..oci.reference import Reference
 from ..registry.client import Client, Notify
 from ..registry.guard import Cancelled, Guard
 from ..registry.retry import Policy
+from . import writeback
 from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
 from .naming import repo_digests_of
 from .progress import ProgressEvent
@@ -131,7 +132,8 @@ class _Pull:
             layers = self._wanted(found)
             self._check_space(layers)
             fetches = self._fetches(client, layers, parallel, max_layer_bytes)
-            self._run_all(fetches, 2 * parallel)
+            with writeback.early(self._store.layers.directory):
+                self._run_all(fetches, 2 * parallel)
             image = self._commit(found)
         finally:
             client.close()
