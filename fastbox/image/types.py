@@ -6,7 +6,7 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "PullResult", "Removed", "Volume"]
+__all__ = ["Image", "PullResult", "PushResult", "Removed", "Volume"]
 
 
 class Image(msgspec.Struct, kw_only=True):
@@ -55,6 +55,15 @@ class PullResult(msgspec.Struct, kw_only=True):
     name: str
     digest: str
     status: str
+
+
+class PushResult(msgspec.Struct, kw_only=True):
+    """One tag that a registry has now: its canonical name, digest and size in bytes of the manifest
+    or index."""
+
+    name: str
+    digest: str
+    size: int
 
 
 class Removed(msgspec.Struct, kw_only=True):
