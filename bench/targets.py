@@ -47,6 +47,11 @@ TARGETS = [
     Target("extract[gzip]", "extract[tar xzf]", "ratio", 0.6),
     Target("extract[plain]", "extract[tar xf]", "ratio", 1.0),
     Target("extract[zstd]", "extract[tar --zstd]", "ratio", None),
+    Target("pull[fastbox]", "pull[docker]", "ratio", 0.5),
+    Target("pull[fastbox]", "pull[podman]", "ratio", 0.5),
+    Target("pull[fastbox]", "pull[skopeo to storage]", "ratio", 0.5),
+    # It copies 170 MB of blobs and unpacks nothing; we do all of that and unpack 500 MB.
+    Target("pull[fastbox]", "pull[skopeo to oci]", "ratio", None),
     Target("import[import fastbox]", "import[python]", "over", 10, "ms"),
     Target("import[fastbox --help]", "import[python]", "over", 60, "ms"),
     Target("ps[library]", "ps[docker]", "ratio", 0.5),

@@ -85,6 +85,11 @@ ENTRIES = (
         "Copy files/folders between a container and the local filesystem",
         "container cp, cp",
     ),
+    Entry(
+        "commit",
+        "Create a new image from a container's changes",
+        "container commit, commit",
+    ),
     Entry("create", "Create a new container", "container create, create"),
     Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(
@@ -92,6 +97,7 @@ ENTRIES = (
         "Inspect changes to files or directories on a container's filesystem",
         "container diff, diff",
     ),
+    Entry("history", "Show the history of an image", "image history, history"),
     Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
@@ -141,6 +147,7 @@ ENTRIES = (
     ),
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("image_settle", "Finish what commits have put off", "image settle", hidden=True),
     Entry("manifest_inspect", "Display an image manifest, or manifest list", "manifest inspect"),
     Entry(
         "manifest_others",

@@ -71,6 +71,11 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
         ["--variant=minbase", "--include=python3"],
         ['CMD ["bash"]'],
     ),
+    # What bench/ splits into layers: about 500 MB in 20,000 files.
+    "layered": (
+        ["--variant=minbase", "--include=python3,gcc,libc6-dev,git,vim-runtime"],
+        ['CMD ["bash"]'],
+    ),
 }
 BUSYBOX_CHANGES = ['CMD ["sh"]', "ENV PATH=/bin:/sbin:/usr/bin:/usr/sbin"]
 
