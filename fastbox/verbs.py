@@ -17,6 +17,7 @@ class ChangingVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        runtime_dir: str
 
         @property
         def _containers(self) -> ContainerStore: ...
@@ -127,5 +128,8 @@ class ChangingVerbs:
             InvalidArgument: a bad filter.
         """
         from .container.prune import prune
+        from .pruning import pruning
 
-        return prune(self._lifecycle, self._all_containers(), filters or {})
+        with pruning(self.runtime_dir, self._containers.journal, "container") as tally:
+            removed, tally.freed = prune(self._lifecycle, self._all_containers(), filters or {})
+        return removed, tally.freed
