@@ -418,7 +418,8 @@ class ImageStore:
             with self.locked():
                 kept = [without_name(e, canonical, manifest.digest) for e in self.entries()]
                 self.replace_entries([e for e in kept if e is not None] + [entry])
-            return self._image(loaded.manifest.config.digest)
+                # Before somebody else removes it.
+                return self._image(loaded.manifest.config.digest)
 
     def _require_layers(self, loaded: Loaded) -> None:
         for layer, diff_id in zip(
