@@ -427,7 +427,13 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     queue: list[BaseException | None] = [error]
     while queue:
         item = queue.pop(0)
-        if item is None or item in found or len(found) > 20:
+        # What was being handled when the request was made (no such image here) is no cause of it.
+        if (
+            item is None
+            or item in found
+            or isinstance(item, errors.FastboxError)
+            or len(found) > 20
+        ):
             continue
         found.append(item)
         queue += [item.__cause__, item.__context__]
