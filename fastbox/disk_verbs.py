@@ -61,8 +61,8 @@ class DiskVerbs:
             tally.freed = done.freed
         if done.left and self.warn is not None:
             self.warn(
-                f"{done.left / 1e6:.4g} MB are freed when the pulls, imports and starts that are going on"
-                " have ended"
+                f"{done.left / 1e6:.4g} MB are freed when the pulls, imports and starts that are"
+                " going on have ended"
             )
         return done.removed, done.freed
 
