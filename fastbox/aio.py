@@ -112,6 +112,7 @@ class AsyncEngine:
     image = _coroutine(Engine.image)
     tag = _coroutine(Engine.tag)
     remove_image = _coroutine(Engine.remove_image)
+    prune_images = _coroutine(Engine.prune_images)
     import_image = _coroutine(Engine.import_image)
     bootstrap = _coroutine(Engine.bootstrap)
     commit = _coroutine(Engine.commit)
@@ -165,6 +166,8 @@ class AsyncEngine:
     start_supervisor = _coroutine(Engine.start_supervisor)
     stop_supervisor = _coroutine(Engine.stop_supervisor)
     supervisor_status = _coroutine(Engine.supervisor_status)
+    prune_system = _coroutine(Engine.prune_system)
+    system_df = _coroutine(Engine.system_df)
     info = _coroutine(Engine.info)
     version = _coroutine(Engine.version)
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
+from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .image_verbs import ImageVerbs
@@ -43,6 +44,7 @@ DEFAULT_RUNTIME = "/run/fastbox"
 class Engine(
     ChangingVerbs,
     AttachingVerbs,
+    DiskVerbs,
     FileVerbs,
     ImageVerbs,
     ListeningVerbs,
@@ -504,7 +506,13 @@ class Engine(
         Returns:
             (names removed, bytes freed)
         """
-        return self._volumes.prune(all=all, filters=filters, in_use=self._volumes_in_use)
+        from .pruning import pruning
+
+        with pruning(self.runtime_dir, self._volumes.journal, "volume") as tally:
+            names, tally.freed = self._volumes.prune(
+                all=all, filters=filters, in_use=self._volumes_in_use
+            )
+        return names, tally.freed
 
     # the engine itself --------------------------------------------------------------------------
     def info(self) -> dict[str, Any]:

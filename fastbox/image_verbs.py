@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import FastboxError
@@ -107,13 +107,26 @@ class ImageVerbs:
         """Give an image another name."""
         self._images.tag(source, target)
 
-    def remove_image(self, name_or_id: str, *, force: bool = False) -> list[Removed]:
+    def remove_image(
+        self,
+        name_or_id: str,
+        *,
+        force: bool = False,
+        prune: bool = True,
+        platforms: Sequence[str] = (),
+    ) -> list[Removed]:
         """Untag an image, and delete it when nothing names it any more.
+
+        Args:
+            prune: with it, delete the nameless images that it was made of, if nothing needs them.
+            platforms: only if it is for one of them (``os/arch[/variant]``).
 
         Raises:
             NotFound; Conflict: a container uses it, or several names share the id.
         """
-        return self._images.remove(name_or_id, force=force, used_by=self._used_by)
+        return self._images.remove(
+            name_or_id, force=force, prune=prune, platforms=platforms, used_by=self._used_by
+        )
 
     def import_image(
         self,

@@ -155,6 +155,7 @@ ENTRIES = (
         "manifest annotate, manifest create, manifest push, manifest rm",
         hidden=True,
     ),
+    Entry("image_prune", "Remove unused images", "image prune"),
     Entry("network_connect", "Connect a container to a network", "network connect"),
     Entry("network_create", "Create a network", "network create"),
     Entry("network_disconnect", "Disconnect a container from a network", "network disconnect"),
@@ -172,6 +173,8 @@ ENTRIES = (
     Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
     Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
+    Entry("system_df", "Show how much disk fastbox uses", "system df"),
+    Entry("system_prune", "Remove unused data", "system prune"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(
         "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"

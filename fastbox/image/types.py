@@ -6,7 +6,15 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "PullResult", "PushResult", "Removed", "Volume"]
+__all__ = [
+    "Image",
+    "ImageUsage",
+    "PullResult",
+    "PushResult",
+    "Removed",
+    "StoreUsage",
+    "Volume",
+]
 
 
 class Image(msgspec.Struct, kw_only=True):
@@ -71,3 +79,36 @@ class Removed(msgspec.Struct, kw_only=True):
 
     kind: str
     what: str
+
+
+class ImageUsage(msgspec.Struct, kw_only=True):
+    """How much disk an image takes.
+
+    Attributes:
+        size: bytes of its unpacked layers and of its blobs. shared: those that other images have
+            too.
+        containers: how many are made of it.
+    """
+
+    image: Image
+    size: int
+    shared: int
+    containers: int
+
+    @property
+    def unique(self) -> int:
+        """Bytes that go with it."""
+        return self.size - self.shared
+
+
+class StoreUsage(msgspec.Struct, kw_only=True):
+    """How much disk all images take.
+
+    Attributes:
+        size: bytes, what several images share once, with what interrupted pulls left.
+        reclaimable: bytes that ``image prune -a`` would free.
+    """
+
+    size: int
+    reclaimable: int
+    images: list[ImageUsage] = []

@@ -57,6 +57,18 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
         ["--variant=apt", *SLIM, "--skip=cleanup/apt", f"--customize-hook={UBUNTU_HOOK}"],
         ['CMD ["bash"]'],
     ),
+    # Debian's docker-registry, without the password that its configuration wants: what the
+    # documentation tells people to type (docs/images.md).
+    "registry": (
+        ["--variant=essential", "--include=docker-registry", *SLIM],
+        [
+            "ENV REGISTRY_AUTH=none",
+            "ENV REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/var/lib/registry",
+            "EXPOSE 5000",
+            "VOLUME /var/lib/registry",
+            'CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]',
+        ],
+    ),
     # A machine of its own: systemd as init, and what a fastbox of the host needs there.
     "systemd": (
         [
