@@ -111,6 +111,8 @@ class AsyncEngine:
     tag = _coroutine(Engine.tag)
     remove_image = _coroutine(Engine.remove_image)
     import_image = _coroutine(Engine.import_image)
+    save = _coroutine(Engine.save)
+    load = _coroutine(Engine.load)
     bootstrap = _coroutine(Engine.bootstrap)
     create = _coroutine(Engine.create)
     start = _coroutine(Engine.start)

@@ -14,6 +14,7 @@ DOWNLOADED = "Download complete"
 EXTRACTING = "Extracting"
 COMPLETE = "Pull complete"
 EXISTS = "Already exists"
+LOADING = "Loading layer"
 
 _INTERVAL = 0.1  # seconds between two events that differ in their numbers only
 

@@ -6,7 +6,7 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "PullResult", "Removed", "Volume"]
+__all__ = ["Image", "LoadResult", "PullResult", "Removed", "Volume"]
 
 
 class Image(msgspec.Struct, kw_only=True):
@@ -50,6 +50,19 @@ class PullResult(msgspec.Struct, kw_only=True):
     name: str
     digest: str
     status: str
+
+
+class LoadResult(msgspec.Struct, kw_only=True):
+    """One name that ``load`` gave, or an image without one.
+
+    Attributes:
+        name: canonical, ``""`` for an image without a name.
+        replaced: id of the image that had the name before, ``""`` if none had.
+    """
+
+    image: Image
+    name: str = ""
+    replaced: str = ""
 
 
 class Removed(msgspec.Struct, kw_only=True):
