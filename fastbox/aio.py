@@ -114,6 +114,8 @@ class AsyncEngine:
     remove_image = _coroutine(Engine.remove_image)
     prune_images = _coroutine(Engine.prune_images)
     import_image = _coroutine(Engine.import_image)
+    save = _coroutine(Engine.save)
+    load = _coroutine(Engine.load)
     bootstrap = _coroutine(Engine.bootstrap)
     commit = _coroutine(Engine.commit)
     history = _coroutine(Engine.history)

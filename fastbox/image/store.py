@@ -456,4 +456,3 @@ class ImageStore(Finding):
         from .removal import collect
 
         return collect(self)
-

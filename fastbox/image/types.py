@@ -9,6 +9,7 @@ from ..volume.types import Volume
 __all__ = [
     "Image",
     "ImageUsage",
+    "LoadResult",
     "PullResult",
     "PushResult",
     "Removed",
@@ -72,6 +73,19 @@ class PushResult(msgspec.Struct, kw_only=True):
     name: str
     digest: str
     size: int
+
+
+class LoadResult(msgspec.Struct, kw_only=True):
+    """One name that ``load`` gave, or an image without one.
+
+    Attributes:
+        name: canonical, ``""`` for an image without a name.
+        replaced: id of the image that had the name before, ``""`` if none had.
+    """
+
+    image: Image
+    name: str = ""
+    replaced: str = ""
 
 
 class Removed(msgspec.Struct, kw_only=True):
