@@ -106,6 +106,8 @@ class AsyncEngine:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     pull = _coroutine(Engine.pull)
+    pull_all = _coroutine(Engine.pull_all)
+    search = _coroutine(Engine.search)
     images = _coroutine(Engine.images)
     image = _coroutine(Engine.image)
     tag = _coroutine(Engine.tag)
@@ -113,6 +115,9 @@ class AsyncEngine:
     prune_images = _coroutine(Engine.prune_images)
     import_image = _coroutine(Engine.import_image)
     bootstrap = _coroutine(Engine.bootstrap)
+    commit = _coroutine(Engine.commit)
+    history = _coroutine(Engine.history)
+    settle_images = _coroutine(Engine.settle_images)
     create = _coroutine(Engine.create)
     start = _coroutine(Engine.start)
     containers = _coroutine(Engine.containers)
