@@ -131,11 +131,9 @@ class ChangingVerbs:
         from .container.prune import prune
         from .pruning import pruning
 
-        boxes = self._all_containers()
         with pruning(self.runtime_dir, self._containers.journal, "container") as tally:
+            boxes = self._all_containers()
             removed, tally.freed = prune(self._lifecycle, boxes, filters or {})
-            gone = set(removed)
-            self._release(
-                [name for box in boxes if box.id in gone for name in box.record.committed]
-            )
+        gone = set(removed)
+        self._release([name for box in boxes if box.id in gone for name in box.record.committed])
         return removed, tally.freed

@@ -309,7 +309,9 @@ class LayerStore:
             return 0
         with contextlib.suppress(StoreError):
             info = self.read(name)
-            return max(info.size, 0) if info else 0
+            if info is not None and info.size < 0:
+                info = self.info(info.diff_id)  # a commit's: measured now
+            return info.size if info is not None else 0
         return 0
 
     def remove(self, name: str) -> int:

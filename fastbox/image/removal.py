@@ -26,7 +26,7 @@ from ..oci import platform as platforms
 from ..oci import reference as references
 from . import trash
 from .layers import layer_name
-from .naming import REPO_DIGEST, name_of, repo_digests_of
+from .naming import PARENT, REPO_DIGEST, name_of, repo_digests_of
 from .news import tell_removed
 from .store import GRACE, UNSWEPT
 from .types import Removed
@@ -174,19 +174,21 @@ def _parents(
     child = images.pop(image_id, None)
     if child is None:
         return
-    chain = [image for image in images.values() if _is_made_of(child, image)]
+    noted = {store.image_id(e): (e.annotations or {}).get(PARENT) for e in store.entries()}
+
+    def is_made_of(child: Image, parent: Image) -> bool:
+        count = len(parent.layers)
+        begins = 0 < count < len(child.layers) and child.layers[:count] == parent.layers
+        return begins or noted.get(child.id) == parent.id
+
+    chain = [image for image in images.values() if is_made_of(child, image)]
     for parent in sorted(chain, key=lambda image: len(image.layers), reverse=True):
         if parent.names or parent.repo_digests or (used_by is not None and used_by(parent.id)):
             return
-        if any(_is_made_of(other, parent) for other in images.values()):
+        if any(is_made_of(other, parent) for other in images.values()):
             return
         images.pop(parent.id)
         yield parent.id, [e for e in store.entries() if store.image_id(e) == parent.id]
-
-
-def _is_made_of(child: Image, parent: Image) -> bool:
-    count = len(parent.layers)
-    return 0 < count < len(child.layers) and child.layers[:count] == parent.layers
 
 
 def _check_by_id(
@@ -317,8 +319,8 @@ def alive(store: ImageStore, entries: Iterable[oci.Descriptor]) -> Reach:
     """What these entries and the containers need."""
     found = reached(store, entries)
     if store.layers.in_use is not None:
-        found.layers.update(store.layers.in_use())
-    _add_targets(store, found)
+        for name in store.layers.in_use():
+            found.layers.update((name, store.layers.target(name)))
     return found
 
 
@@ -327,16 +329,7 @@ def reached(store: ImageStore, entries: Iterable[oci.Descriptor]) -> Reach:
     found = Reach()
     for entry in entries:
         _reach(store, entry.digest, entry.media_type, found, _MAX_DEPTH)
-    _add_targets(store, found)
     return found
-
-
-def _add_targets(store: ImageStore, reach: Reach) -> None:
-    """Of a layer that is another name (a symlink), the layer itself."""
-    for name in list(reach.layers):
-        with contextlib.suppress(OSError):
-            target = os.readlink(os.path.join(store.layers.directory, name))
-            reach.layers.add(os.path.basename(target))
 
 
 def garbage(store: ImageStore, candidates: Reach, kept: Reach, *, everything: bool) -> Reach:

@@ -473,11 +473,12 @@ def test_ancestor(engine: Engine, web: Container) -> None:
 # ---- killed, or without power ----------------------------------------------------------------
 
 
-def test_killed_at_any_step(new_root: Callable[[str], str], base: str) -> None:
+def test_killed_at_any_step(in_memory: str) -> None:
     """No change of the container is lost, and the image is there or not."""
     from tests.image.build import make, open_store
 
-    template = new_root("template")
+    base = in_memory
+    template = base + "/template"
     make(open_store(template), "old", "old")
     engine = Engine(template, base + "/run")
     box = engine.create(ContainerConfig(image="old", name="web", command=["x"]))

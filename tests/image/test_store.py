@@ -18,6 +18,7 @@ from fastbox.errors import (
     InvalidArgument,
     NotFound,
     StoreError,
+    Unsupported,
 )
 from fastbox.image.store import GRACE, ImageStore
 from fastbox.image.types import Image
@@ -349,6 +350,24 @@ def test_rmi_of_one_platform(store: ImageStore) -> None:
             store.remove("a", platforms=[text])
         assert str(caught.value) == error
     assert removed(store, "a", platforms=[str(platforms.host())])[0] == "untagged: a:latest"
+    mine, other = put(store, None, [LAYER]), put(store, None, [tar({"file": b"other"})])
+    index = oci.Index(
+        schema_version=2,
+        media_type=oci.OCI_INDEX,
+        manifests=[
+            oci.Descriptor(
+                media_type=oci.OCI_MANIFEST,
+                digest=image.manifest_digest,
+                size=3,
+                platform=oci.PlatformSpec(architecture, "linux"),
+            )
+            for image, architecture in ((mine, platforms.host().architecture), (other, "s390x"))
+        ],
+    )
+    store.add_image("many:1", blob(store, oci.encode(index), oci.OCI_INDEX))
+    with pytest.raises(Unsupported, match=r"^removing one platform of many:1 is not supported$"):
+        store.remove("many:1", platforms=["linux/s390x"])
+    assert store.resolve("many:1").id == mine.id
 
 
 BOX = "c" * 64
