@@ -11,6 +11,10 @@ from .flags import Flag, Switch, Text, Texts, Values
 def commit(app: App, values: Values, words: list[str]) -> int:
     """Make an image of a container's changes; print its id."""
     name = words[1] if len(words) > 1 else None
+    if {"pause", "no_pause"} <= values.given:
+        raise CliError(
+            "conflicting options: --no-pause and --pause cannot be used together", option=False
+        )
     if name and references.read(name).digest:
         raise CliError("refusing to create a tag with a digest reference", option=False)
     image = app.engine.commit(

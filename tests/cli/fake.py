@@ -16,6 +16,7 @@ from fastbox.container.record import Container, ContainerRecord, ContainerState,
 from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
+from fastbox.image.history import HistoryEntry
 from fastbox.image.progress import ProgressEvent
 from fastbox.image.types import Image, PullResult, Removed, StoreUsage, Volume
 from fastbox.network import wishes
@@ -88,6 +89,7 @@ class FakeEngine:
         self.errors: dict[str, Exception] = {}
         self.boxes: list[Container] = []
         self.stored: list[Image] = []
+        self.steps: list[HistoryEntry] = []
         self.found: list[SearchResult] = []
         self.kept: list[Volume] = []
         self.nets: list[Network] = []
@@ -307,6 +309,17 @@ class FakeEngine:
     def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
         self._note("import_image", source, reference, **kwargs)
         return image()
+
+    def commit(self, container: str, reference: str | None = None, **kwargs: Any) -> Image:
+        self._note("commit", container, reference, **kwargs)
+        return image()
+
+    def check_platform(self, name: str, platform: str) -> None:
+        self._note("check_platform", name, platform)
+
+    def history(self, name: str) -> list[HistoryEntry]:
+        self._note("history", name)
+        return self.steps
 
     def bootstrap(self, reference: str, **kwargs: Any) -> Image:
         self._note("bootstrap", reference, **kwargs)

@@ -15,6 +15,7 @@ import pytest
 
 from fastbox import ContainerConfig, Engine, Mount
 from fastbox.container import commit as module
+from fastbox.container import launch
 from fastbox.container.record import Container, Status
 from fastbox.errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from fastbox.image import pending
@@ -289,6 +290,27 @@ def test_events(engine: Engine, web: Container) -> None:
     assert [(e.type, e.action) for e in last] == [("container", "commit"), ("image", "tag")]
     assert last[0].attributes["imageID"] == image.id
     assert (last[0].attributes["imageRef"], last[0].attributes["comment"]) == ("snap:1", "why")
+
+
+def test_kernels_with_other_defaults(
+    engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """An upper directory holds all of what was renamed or only got another owner."""
+    for name in ("redirect_dir", "metacopy"):
+        with open(f"{base}/{name}", "w") as file:
+            file.write("Y")
+    monkeypatch.setattr(launch, "_PARAMETERS", base)
+    launch._plain.cache_clear()
+    assert launch._plain() == ",redirect_dir=off,metacopy=off"
+    start(engine, busybox_image, name="web")
+    script(engine, "web", "mv /home /moved; chown 5 /etc/passwd")
+    engine.commit("web", "snap")
+    engine.stop("web", timeout=0)
+    engine.commit("web", "snap2")
+    launch._plain.cache_clear()
+    for image in ("snap", "snap2"):
+        out = run(engine, image, "sh", "-c", "ls /moved; ls /home; stat -c %u /etc/passwd; id -un")
+        assert out.out == "app\n5\nroot\n" and "No such file" in out.err
 
 
 # ---- pausing ---------------------------------------------------------------------------------
