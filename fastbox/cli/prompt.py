@@ -27,10 +27,10 @@ def ask_secret(question: str) -> str:
     before = termios.tcgetattr(0)
     silent = [*before]
     silent[3] &= ~termios.ECHO
-    output.write(question)
     try:
-        # What was typed ahead was shown; it is no password.
+        # What was typed ahead was shown; it is no password. What comes after the question is one.
         termios.tcsetattr(0, termios.TCSAFLUSH, silent)
+        output.write(question)
         return sys.stdin.readline().rstrip("\r\n")
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)

@@ -236,7 +236,9 @@ class Authorizer:
         """The error for a token service that gives no token."""
         if found is None:
             name = self._reference.familiar_repository
-            return reply.denied(name, failure.text, failure.status, self.note)
+            return reply.denied(
+                name, failure.text, failure.status, self._reference.domain, self.note
+            )
         return AuthError(
             f"registry {self._registry} refuses the credentials of"
             f" {clean(found.username) or 'the identity token'}: {failure.text}",

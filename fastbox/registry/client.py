@@ -388,9 +388,8 @@ class Client:
         if here and failure.status in (401, 403):
             denied = "denied: requested access to the resource is denied"
             note = self._authorizer.note if self._authorizer else None
-            return reply.denied(
-                name, failure.text if failure.code else denied, failure.status, note
-            )
+            text = failure.text if failure.code else denied
+            return reply.denied(name, text, failure.status, self.reference.domain, note)
         if here and failure.status == 404 and manifest:
             if failure.code == "NAME_UNKNOWN":
                 return NotFound(f"repository {name} not found: {failure.text}")

@@ -11,7 +11,6 @@ from .text import clean
 from .transport import Response
 
 MAX_ERROR_BODY = 1024 * 1024
-LOGIN_HINT = "if it is private, log in first: fastbox login [SERVER]"
 _MOST_ITEMS = 1000
 
 
@@ -105,7 +104,7 @@ def final(failure: Failure, host: object, what: str) -> RegistryError:
     return kind(f"{what} failed: {host} answers {text}", status=failure.status)
 
 
-def denied(name: str, text: str, status: int, note: str | None = None) -> AuthError:
+def denied(name: str, text: str, status: int, domain: str, note: str | None = None) -> AuthError:
     """Docker's error for a repository that is private or absent: registries do not tell which.
 
     Args:
@@ -114,7 +113,7 @@ def denied(name: str, text: str, status: int, note: str | None = None) -> AuthEr
     return AuthError(
         f"pull access denied for {name}, repository does not exist or may require"
         f" 'docker login': {text}",
-        hint=note or LOGIN_HINT,
+        hint=note or login_hint(domain),
         status=status,
     )
 
@@ -132,4 +131,4 @@ def push_denied(name: str, failure: Failure, domain: str, note: str | None = Non
 def login_hint(domain: str) -> str:
     """What to type before the next try."""
     server = "" if hosts.is_docker_hub(domain) else f" {domain}"
-    return f"log in: fastbox login{server}"
+    return f"log in with: fastbox login{server}"

@@ -436,7 +436,7 @@ def test_no_credentials(pusher: Pusher, server: UploadRegistry) -> None:
     server.on("", protect(server), -1)
     with pytest.raises(AuthError, match="no basic auth credentials") as caught:
         pusher("app:1")
-    assert caught.value.hint == f"log in: fastbox login {server.host}"
+    assert caught.value.hint == f"log in with: fastbox login {server.host}"
     assert len(server.seen) == 1
 
 

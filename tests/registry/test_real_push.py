@@ -82,6 +82,22 @@ def test_an_index_that_skopeo_wrote_into_the_store(
         assert json.loads(config)["architecture"] == machine
 
 
+def test_all_platforms_pulled_and_pushed(registry: Registry, store: ImageStore) -> None:
+    images = [
+        registry.push(f"push/all:{machine}", [layer(machine)], architecture=machine)
+        for machine in ("amd64", "arm64")
+    ]
+    index = registry.push_index("push/all:1", images)
+    source, target = (f"{registry.host}/push/{name}:1" for name in ("all", "all-copy"))
+    pull(store, source, all_platforms=True)
+    store.tag(source, target)
+    (result,) = push(store, target)
+    assert result.digest == index["digest"]
+    assert pull(store, target).status == "up-to-date"
+    (one,) = push(store, target, platform="linux/arm64")
+    assert one.digest == images[1]["digest"]
+
+
 def test_a_bad_line(registry: Registry, store: ImageStore) -> None:
     large = os.urandom(12_000_000)
     with cutting(registry.port, [200, 2_000_000, 5_000_000]) as proxy:
@@ -185,14 +201,14 @@ def test_the_command_prints_dockers_lines(registry: Registry, cli: Command, root
 def test_all_tags(registry: Registry, cli: Command, root: str) -> None:
     store = ImageStore(root)
     for tag in ("1", "2"):
-        put(store, f"{registry.host}/push/all:{tag}", [b"layer " + tag.encode()])
-    name = f"{registry.host}/push/all"
+        put(store, f"{registry.host}/push/tags:{tag}", [b"layer " + tag.encode()])
+    name = f"{registry.host}/push/tags"
     lines = cli.ok("push", "--all-tags", name).splitlines()
     assert lines[0] == f"The push refers to repository [{name}]"
     assert [line.partition(":")[0] for line in lines if ": digest: " in line] == ["1", "2"]
     assert cli.ok("push", "-aq", name) == name
     assert "tag can't be used with --all-tags/-a" in cli.fails(1, "push", "-a", f"{name}:1")
-    _, _, body = registry.request("GET", "/v2/push/all/tags/list")
+    _, _, body = registry.request("GET", "/v2/push/tags/tags/list")
     assert sorted(json.loads(body)["tags"]) == ["1", "2"]
 
 
