@@ -112,6 +112,11 @@ class Contents:
         self._platform = platform
         self._bytes = 0
 
+    @property
+    def has_index(self) -> bool:
+        """Whether it is known to be an OCI layout."""
+        return "index.json" in self.documents
+
     def add_document(self, name: str, data: bytes) -> None:
         """Raises ArchiveError: there are too many."""
         self._bytes += len(data)
@@ -142,7 +147,7 @@ class Contents:
             Missing: a document is not there.
             ArchiveError, ImageError, DigestMismatch, InvalidArgument: it makes no sense.
         """
-        if "index.json" in self.documents:
+        if self.has_index:
             found = self._oci()
         elif "manifest.json" in self.documents:
             found = [self._docker(element) for element in self._elements()]
@@ -232,6 +237,16 @@ class Contents:
         raise _missing("manifest", entries[0].digest)
 
     def _is_here(self, entry: oci.Descriptor) -> bool:
+        """Whether the documents of an image are there. What is malformed is told elsewhere."""
+        if not self._has(entry):
+            return False
+        try:
+            document = oci.decode(self._document(entry, "manifest"), entry.media_type)
+        except FastboxError:
+            return True
+        return isinstance(document, oci.Index) or self._has(document.config)
+
+    def _has(self, entry: oci.Descriptor) -> bool:
         path = self.resolved(blob_path(entry.digest))
         return entry.data is not None or path in self.documents
 

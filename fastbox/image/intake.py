@@ -181,10 +181,7 @@ class Intake:
     def _decompress(
         self, archive: Archive, head: bytes, part: Part, grown: Callable[[int], None]
     ) -> None:
-        pending = [head]
-        read = sources.decompressed(
-            lambda count: pending.pop() if pending else archive.read(min(count, _PIECE))
-        )
+        read = sources.decompressed(sources.with_head(head, archive.read))
         size = 0
         limit = space_for_layer(self._store)
         while piece := read(_PIECE):

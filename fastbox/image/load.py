@@ -103,9 +103,9 @@ class _Load:
         plan = self._current()
         if plan is None:
             return "unknown"
-        if path in plan or self.ordered or path.startswith("blobs/sha256/"):
+        if self.ordered or (path.startswith("blobs/sha256/") and self.contents.has_index):
             return plan.get(path, "")
-        return "unknown"  # a link to it may follow
+        return plan.get(path) or "unknown"  # a link to it may follow, or an index
 
     def _current(self) -> dict[str, str] | None:
         """The role of each path that is needed, None while that is not known."""

@@ -173,8 +173,12 @@ class _Selection:
 
     def _index(self, digest: str, media_type: str, needed: str, depth: int) -> None:
         """The manifests of an index, as far as they are here: a pull brings one platform."""
-        document = oci.decode(self._document(digest), media_type)
+        try:
+            document = oci.decode(self._store.read_json_blob(digest, "manifest"), media_type)
+        except ImageError:
+            return  # an attestation, of no use without its registry
         if isinstance(document, oci.Index):
+            self._document(digest)
             for child in document.manifests if depth else ():
                 if self._store.has_blob(child.digest):
                     self._index(child.digest, child.media_type, needed, depth - 1)

@@ -146,7 +146,7 @@ def peeked(read: Read) -> tuple[bytes, Read]:
     head = b""
     while len(head) < len(_XZ) and (piece := read(len(_XZ) - len(head))):
         head += piece
-    return head, _with_head(head, read)
+    return head, with_head(head, read)
 
 
 def is_compressed(head: bytes, *, native: bool = False) -> bool:
@@ -165,11 +165,15 @@ def decompressed(read: Read) -> Read:
     return rest
 
 
-def _with_head(head: bytes, read: Read) -> Read:
-    pending = [head] if head else []
+def with_head(head: bytes, read: Read) -> Read:
+    """A stream of which the first bytes were read already."""
 
     def rest(count: int) -> bytes:
-        return pending.pop() if pending else read(count)
+        nonlocal head
+        if not head:
+            return read(count)
+        piece, head = head[:count], head[count:]
+        return piece
 
     return rest
 
