@@ -185,7 +185,7 @@ class Engine(
         with self._images.lease():  # no rmi between finding the image and naming its layers
             image, name = self._image_for(config.image, pull, platform, progress)
             layers = self._images.ensure_layers(image)
-            return create(
+            container = create(
                 self._containers,
                 config,
                 image,
@@ -197,6 +197,9 @@ class Engine(
                 self._container_networks,
                 transient=transient,
             )
+        if platform is None:
+            container.warnings += _foreign(image)
+        return container
 
     def _image_for(
         self,
@@ -515,3 +518,16 @@ class Engine(
         from .info import version
 
         return version()
+
+
+def _foreign(image: Image) -> list[str]:
+    """Docker's warning for an image that this machine does not run."""
+    from .oci.platform import host, normalise, runs
+
+    has, mine = normalise(image.os, image.architecture, image.variant), host()
+    if not image.architecture or has in runs(mine):
+        return []
+    return [
+        f"The requested image's platform ({has}) does not match the detected host platform"
+        f" ({mine}) and no specific platform was requested"
+    ]

@@ -40,16 +40,10 @@ class RegistryVerbs:
         Raises:
             InvalidArgument, NotFound, ImageError, StoreError, RegistryError, AuthError
         """
-        from . import configuration
         from .image.push import push
 
         return push(
-            self._images,
-            reference,
-            all_tags=all_tags,
-            platform=platform,
-            progress=progress,
-            max_parallel=configuration.load().max_concurrent_uploads,
+            self._images, reference, all_tags=all_tags, platform=platform, progress=progress
         )
 
     def login(

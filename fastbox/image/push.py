@@ -8,10 +8,11 @@ whose layers are only directories yet gets its archives before (``seal``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
+from .. import configuration
 from ..errors import (
     DigestMismatch,
     FastboxError,
@@ -48,7 +49,7 @@ def push(
     all_tags: bool = False,
     platform: str | None = None,
     progress: Progress | None = None,
-    max_parallel: int = 5,
+    max_parallel: int | None = None,
     policy: Policy | None = None,
     guard: Guard | None = None,
 ) -> list[PushResult]:
@@ -59,7 +60,7 @@ def push(
         all_tags: push every tag of the repository; the reference has none.
         platform: of an image for several, push this one's manifest only.
         progress: told every step, in the calling thread. What it raises ends the push.
-        max_parallel: blobs that are sent at once.
+        max_parallel: blobs that are sent at once; None is what is configured.
         policy: patience with the registry.
         guard: lets another thread cancel the push.
 
@@ -78,8 +79,9 @@ def push(
     where = _checked(reference, all_tags)
     wanted = platforms.parse(platform) if platform else None
     guard = guard or Guard()
-    client = PushClient(where, guard, policy or Policy(), connections=max_parallel)
-    job = _Push(store, client, progress, max(1, max_parallel))
+    parallel = max_parallel or configuration.load().max_concurrent_uploads
+    client = PushClient(where, guard, policy or Policy(), connections=parallel)
+    job = _Push(store, client, progress, parallel)
     try:
         with store.lease():
             names = _names(store, where, all_tags)
@@ -201,9 +203,13 @@ class _Push:
         for blob in blobs[self._parallel :]:
             if blob.digest in shown and blob.digest not in self.there:
                 self._show(blob.short_id, words.WAITING)
-        workers = Workers(self.client.guard, self._progress, "fastbox-push")
+        workers = self._workers()
         jobs = [_Sending(self, blob, blob.digest in shown, workers).run for blob in blobs]
-        _run(workers, jobs, self._parallel, self.client)
+        workers.run(jobs, self._parallel)
+
+    def _workers(self) -> Workers:
+        what = f"push {self.client.reference.familiar}"
+        return Workers(self.client.guard, self._progress, what)
 
     def _show(self, blob_id: str, status: str) -> None:
         if self._progress is not None:
@@ -219,12 +225,12 @@ class _Push:
                 raise
             # It said that it had them. Now it gets them, whatever it says.
             missing = [plan.blobs[d] for d in error.digests if d in plan.blobs]
-            workers = Workers(self.client.guard, self._progress, "fastbox-push")
+            workers = self._workers()
             jobs = [
                 _Sending(self, blob, blob in plan.layers, workers, again=True).run
                 for blob in missing or plan.blobs.values()
             ]
-            _run(workers, jobs, self._parallel, self.client)
+            workers.run(jobs, self._parallel)
             try:
                 self._put(document, target)
             except Refused as failure:
@@ -310,18 +316,6 @@ class _Sending:
 
 def _silent(event: ProgressEvent) -> None:
     """Configs are not shown, as they are not in Docker."""
-
-
-def _run(
-    workers: Workers, jobs: list[Callable[[], None]], parallel: int, client: PushClient
-) -> None:
-    try:
-        workers.run(jobs, parallel)
-    except FastboxError:
-        raise
-    except Exception as error:
-        name = client.reference.familiar
-        raise StoreError(f"cannot push {name}: {error}") from error
 
 
 def _open(path: str, blob: oci.Descriptor) -> int:

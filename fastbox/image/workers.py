@@ -6,11 +6,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 
+from ..errors import FastboxError, StoreError
 from ..registry.guard import Cancelled, Guard
 from .progress import ProgressEvent
 
 _JOIN_SECONDS = 30.0
 
+Emit = Callable[[ProgressEvent], None]
 Progress = Callable[[ProgressEvent], None]
 
 
@@ -20,13 +22,13 @@ class Workers:
     Args:
         guard: cancelled as soon as one job fails, or the caller is interrupted.
         progress: told what jobs ``emit``, in the thread that calls ``run``.
-        name: of the threads.
+        what: ``"push redis:7"``, for messages.
     """
 
-    def __init__(self, guard: Guard, progress: Progress | None, name: str) -> None:
+    def __init__(self, guard: Guard, progress: Progress | None, what: str) -> None:
         self._guard = guard
         self._progress = progress
-        self._name = name
+        self._what = what
         self._events: queue.SimpleQueue[ProgressEvent | BaseException | None] = queue.SimpleQueue()
 
     def emit(self, event: ProgressEvent) -> None:
@@ -38,14 +40,15 @@ class Workers:
         """Run all jobs, ``most`` at once, begun in their order.
 
         Raises:
-            BaseException: the first failure, once all threads have ended.
+            FastboxError: the first failure, once all threads have ended.
+            BaseException: what progress raises, the same.
         """
         waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         for job in jobs:
             waiting.put(job)
         threads = [
             threading.Thread(
-                target=self._work, args=(waiting,), name=f"{self._name}-{n}", daemon=True
+                target=self._work, args=(waiting,), name=f"fastbox-transfer-{n}", daemon=True
             )
             for n in range(min(most, waiting.qsize()))
         ]
@@ -60,8 +63,10 @@ class Workers:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(_JOIN_SECONDS)
-        if failure is not None:
+        if isinstance(failure, FastboxError):
             raise failure
+        if failure is not None:
+            raise StoreError(f"cannot {self._what}: {failure}") from failure
 
     def _work(self, waiting: queue.SimpleQueue[Callable[[], None]]) -> None:
         try:

@@ -201,7 +201,7 @@ def test_the_command_fails_with_one_line(registry: Registry, cli: Command, root:
     err = cli.fails(1, "push", name)
     assert err.splitlines()[0] == (f"Error: An image does not exist locally with the tag: {name}")
     assert "invalid reference format" in cli.fails(1, "push", "a\uff1ab")
-    assert "signs" in cli.fails(1, "push", "--disable-content-trust=false", name)
+    assert "content trust" in cli.fails(1, "push", "--disable-content-trust=false", name)
     put(ImageStore(root), f"{name}:1", [b"x"])
     assert cli.fails(1, "push", f"{name}:2").startswith(f"Error: tag does not exist: {name}:2\n")
 
