@@ -113,6 +113,8 @@ class AsyncEngine:
     tag = _coroutine(Engine.tag)
     remove_image = _coroutine(Engine.remove_image)
     import_image = _coroutine(Engine.import_image)
+    save = _coroutine(Engine.save)
+    load = _coroutine(Engine.load)
     bootstrap = _coroutine(Engine.bootstrap)
     commit = _coroutine(Engine.commit)
     history = _coroutine(Engine.history)

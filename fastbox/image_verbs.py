@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .container.store import ContainerStore
     from .image.history import HistoryEntry
     from .image.store import ImageStore
-    from .image.types import Image, PullResult, Removed
+    from .image.types import Image, LoadResult, PullResult, Removed
 
 
 class ImageVerbs:
@@ -136,6 +136,54 @@ class ImageVerbs:
         return import_image(
             self._images, source, reference, changes=changes, message=message, platform=platform
         )
+
+    def save(
+        self,
+        names: Iterable[str],
+        output: int | str | IO[bytes],
+        *,
+        platform: str | None = None,
+        format: str | None = None,
+    ) -> None:
+        """Write images to an archive that is a docker-archive and an OCI image layout at once.
+
+        Args:
+            names: names, ids, or repositories without a tag (all of their tags).
+            output: a descriptor, the path of a file (which appears when it is whole), or a binary
+                file object; for ``oci-dir`` the path of a directory.
+            platform: ``os/arch[/variant]``: of an image for several only this one.
+            format: only ``"docker-archive"``, ``"oci-archive"``, or ``"oci-dir"``.
+
+        Raises:
+            NotFound, Ambiguous, InvalidArgument, ImageError, StoreError; BrokenPipeError: the
+            reader of a pipe has gone.
+        """
+        from .image.save import save
+
+        save(self._images, names, output, platform=platform, format=format)
+
+    def load(
+        self,
+        source: str | IO[bytes],
+        *,
+        platform: str | None = None,
+        progress: Callable[[Any], None] | None = None,
+    ) -> list[LoadResult]:
+        """Read an archive that ``save`` wrote (ours, Docker's, podman's …), or an OCI layout.
+
+        Args:
+            source: path of an archive (plain, gzip, zstd, xz, bzip2) or of a layout's directory,
+                ``"-"`` (stdin), or a binary file object.
+            platform: ``os/arch[/variant]``: which image of an index to load.
+            progress: told the bytes of each layer, in this thread.
+
+        Raises:
+            InvalidArgument, ArchiveError, ImageError, DigestMismatch, Unsupported, StoreError: no
+            image was added.
+        """
+        from .image.load import load
+
+        return load(self._images, source, platform=platform, progress=progress)
 
     def bootstrap(
         self,

@@ -105,6 +105,7 @@ ENTRIES = (
     ),
     Entry("inspect", "Return low-level information on fastbox objects", "inspect"),
     Entry("kill", "Kill one or more running containers", "container kill, kill"),
+    Entry("load", "Load an image from a tar archive or STDIN", "image load, load"),
     Entry("logs", "Fetch the logs of a container", "container logs, logs"),
     Entry("pause", "Pause all processes within one or more containers", "container pause, pause"),
     Entry(
@@ -116,6 +117,11 @@ ENTRIES = (
     Entry("restart", "Restart one or more containers", "container restart, restart"),
     Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
     Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),
+    Entry(
+        "save",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "image save, save",
+    ),
     Entry("start", "Start one or more stopped containers", "container start, start"),
     Entry(
         "stats",

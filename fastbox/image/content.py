@@ -67,11 +67,14 @@ class BlobStore:
                 atomic.write(path, data)
         return digest
 
-    def commit(self, part: str, digest: str, *, verified: bool = False) -> str:
+    def commit(
+        self, part: str, digest: str, *, verified: bool = False, synced: bool = False
+    ) -> str:
         """Make the complete file ``part`` the blob ``digest``; its path.
 
         Args:
             verified: the caller hashed every byte while writing, so don't read it again.
+            synced: the caller has it on disk already.
 
         Raises:
             DigestMismatch: the content is another; ``part`` was removed.
@@ -85,7 +88,8 @@ class BlobStore:
                     with contextlib.suppress(OSError):
                         os.unlink(part)
                     raise DigestMismatch(f"content has digest {found} instead of {digest}")
-                os.fsync(fd)
+                if not synced:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(part, path)

@@ -6,7 +6,7 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "PullResult", "PushResult", "Removed", "Volume"]
+__all__ = ["Image", "LoadResult", "PullResult", "PushResult", "Removed", "Volume"]
 
 
 class Image(msgspec.Struct, kw_only=True):
@@ -64,6 +64,19 @@ class PushResult(msgspec.Struct, kw_only=True):
     name: str
     digest: str
     size: int
+
+
+class LoadResult(msgspec.Struct, kw_only=True):
+    """One name that ``load`` gave, or an image without one.
+
+    Attributes:
+        name: canonical, ``""`` for an image without a name.
+        replaced: id of the image that had the name before, ``""`` if none had.
+    """
+
+    image: Image
+    name: str = ""
+    replaced: str = ""
 
 
 class Removed(msgspec.Struct, kw_only=True):

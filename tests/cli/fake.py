@@ -17,7 +17,7 @@ from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
 from fastbox.image.progress import ProgressEvent
-from fastbox.image.types import Image, PullResult, Removed, Volume
+from fastbox.image.types import Image, LoadResult, PullResult, Removed, Volume
 from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
@@ -287,6 +287,19 @@ class FakeEngine:
     def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
         self._note("import_image", source, reference, **kwargs)
         return image()
+
+    def save(self, names: list[str], target: int | str, **kwargs: Any) -> None:
+        self._note("save", names, target, **kwargs)
+
+    def load(self, source: str, **kwargs: Any) -> list[LoadResult]:
+        kwargs["progress"](ProgressEvent("0123456789ab", "Loading layer", 5, 10))
+        self._note("load", source, platform=kwargs["platform"])
+        moved = "sha256:" + "a" * 64
+        return [
+            LoadResult(image=image(), name="docker.io/library/redis:7"),
+            LoadResult(image=image(), name="localhost:5000/a:1", replaced=moved),
+            LoadResult(image=image()),
+        ]
 
     def bootstrap(self, reference: str, **kwargs: Any) -> Image:
         self._note("bootstrap", reference, **kwargs)
