@@ -52,6 +52,10 @@ TARGETS = [
     Target("pull[fastbox]", "pull[skopeo to storage]", "ratio", 0.5),
     # It copies 170 MB of blobs and unpacks nothing; we do all of that and unpack 500 MB.
     Target("pull[fastbox]", "pull[skopeo to oci]", "ratio", None),
+    Target("push[fastbox]", "push[docker]", "ratio", 0.5),
+    Target("push[fastbox]", "push[podman]", "ratio", 0.5),
+    Target("commit[library]", "", "value", 50, "ms"),
+    Target("commit[cli]", "commit[docker]", "ratio", None),
     Target("import[import fastbox]", "import[python]", "over", 10, "ms"),
     Target("import[fastbox --help]", "import[python]", "over", 60, "ms"),
     Target("ps[library]", "ps[docker]", "ratio", 0.5),

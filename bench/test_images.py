@@ -1,58 +1,27 @@
-"""Images between a registry and this machine: whole commands of fastbox, docker, podman and skopeo,
-each with an empty store on an empty disk of its own in every round."""
+"""Images between registries, archives and this machine: whole commands of fastbox, docker, podman
+and skopeo. Who fills a store gets an empty one in every round, on an empty disk of its own."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
+import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from bench.layered import layered
 from bench.race import Times, race, report
-from bench.worlds import Daemon, Disk
-from tests.support.command import fastbox_program
+from bench.shops import ENGINES, Engine, run, stocked, transfer
+from bench.worlds import Disk
 from tests.support.registry import Registry
 
-# Two things are "skopeo": the copy of blobs that needs no unpacking, and what docker and podman do.
-CONTESTANTS = ["fastbox", "docker", "podman", "skopeo to storage", "skopeo to oci"]
-Engine: TypeAlias = "Callable[[str], contextlib.AbstractContextManager[list[str]]]"
-
-
-@contextlib.contextmanager
-def fastbox(place: str) -> Iterator[list[str]]:
-    yield [fastbox_program(), "--root", f"{place}/root", "--runtime-dir", f"{place}/run"]
-
-
-@contextlib.contextmanager
-def docker(place: str) -> Iterator[list[str]]:
-    with contextlib.closing(Daemon(place, isolated=False)):
-        yield ["docker"]
-
-
-@contextlib.contextmanager
-def podman(place: str) -> Iterator[list[str]]:
-    where = ["--root", f"{place}/root", "--runroot", f"{place}/run"]
-    yield ["podman", *where, "--storage-driver", "overlay"]
-
-
-def run(argv: list[str]) -> float:
-    """Seconds of a command.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    start = time.perf_counter()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    taken = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return taken
+# Two things are "skopeo": what docker and podman do, and a copy of blobs that needs no unpacking.
+CONTESTANTS = {
+    "test_pull": [*ENGINES, "skopeo to storage", "skopeo to oci"],
+    "test_push": list(ENGINES),
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +44,32 @@ def image(place: str) -> Iterator[str]:
         registry.stop()
 
 
-def pulls(engine: Engine, place: str, *words: str) -> Callable[[], float]:
+@pytest.fixture(scope="module")
+def stores(place: str, image: str, missing: dict[str, str]) -> Iterator[dict[str, list[str]]]:
+    with stocked(place, image, missing) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def few(rounds: int) -> int:
+    """Rounds of what takes seconds."""
+    return max(3, rounds // 12)
+
+
+def here(contestants: dict[str, Callable[[], float]], missing: dict[str, str]) -> Any:
+    """Those of them that can run."""
+    return {n: work for n, work in contestants.items() if n.split()[0] not in missing}
+
+
+# ---- pull --------------------------------------------------------------------------------------
+
+
+def pulls(engine: Engine, place: str, image: str) -> Callable[[], float]:
     """A contestant that pulls into an empty store."""
 
     def once() -> float:
         with Disk(place) as disk, engine(disk) as command:
-            return run([*command, "pull", "-q", *words])
+            return transfer(command, "pull", image)
 
     return once
 
@@ -98,20 +87,47 @@ def copies(place: str, image: str, target: str) -> Callable[[], float]:
 
 
 @pytest.fixture(scope="module")
-def pulled(place: str, image: str, missing: dict[str, str], rounds: int) -> dict[str, Times]:
+def pulled(place: str, image: str, missing: dict[str, str], few: int) -> dict[str, Times]:
     storage = "containers-storage:[overlay@{disk}/root+{disk}/run]x:latest"
-    contestants = {
-        "fastbox": pulls(fastbox, place, image),
-        "docker": pulls(docker, place, image),
-        "podman": pulls(podman, place, "--tls-verify=false", image),
-        "skopeo to storage": copies(place, image, storage),
-        "skopeo to oci": copies(place, image, "oci:{disk}/oci:x"),
-    }
-    present = {n: work for n, work in contestants.items() if n.split()[0] not in missing}
-    return race(present, max(3, rounds // 8), warmup=1)
+    contestants = {name: pulls(engine, place, image) for name, engine in ENGINES.items()}
+    contestants["skopeo to storage"] = copies(place, image, storage)
+    contestants["skopeo to oci"] = copies(place, image, "oci:{disk}/oci:x")
+    return race(here(contestants, missing), few, warmup=1)
 
 
 @pytest.mark.benchmark(group="pull")
 def test_pull(contestant: str, pulled: dict[str, Times], benchmark: Any) -> None:
     """An image of 500 MB in five layers, from a registry on this machine."""
     report(benchmark, pulled[contestant], bytes=layered().unpacked)
+
+
+# ---- push --------------------------------------------------------------------------------------
+
+
+def pushes(command: list[str], place: str, image: str) -> Callable[[], float]:
+    """A contestant that pushes to an empty registry."""
+
+    def once() -> float:
+        directory = tempfile.mkdtemp(prefix="registry-", dir=place)
+        registry = Registry(directory)
+        try:
+            name = f"{registry.host}/bench/layered"
+            run([*command, "tag", image, name])
+            return transfer(command, "push", name)
+        finally:
+            registry.stop()
+            shutil.rmtree(directory)
+
+    return once
+
+
+@pytest.fixture(scope="module")
+def pushed(place: str, image: str, stores: dict[str, list[str]], few: int) -> dict[str, Times]:
+    contestants = {name: pushes(command, place, image) for name, command in stores.items()}
+    return race(contestants, few, warmup=1)
+
+
+@pytest.mark.benchmark(group="push")
+def test_push(contestant: str, pushed: dict[str, Times], benchmark: Any) -> None:
+    """The image to a registry that has nothing of it."""
+    report(benchmark, pushed[contestant])

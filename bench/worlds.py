@@ -78,7 +78,7 @@ class Daemon:
             reaches what listens on the bench's loopback.
 
     Attributes:
-        network: path of its network namespace.
+        address: for DOCKER_HOST. network: path of its network namespace.
     """
 
     def __init__(self, place: str | None = None, *, isolated: bool = True) -> None:
@@ -89,9 +89,9 @@ class Daemon:
         run = os.path.join(self.directory, "run")
         os.mkdir(run)
         # Its socket is where both see it; its other runtime files are on a tmpfs, as on a host.
-        address = f"unix://{self.directory}/socket"
+        self.address = f"unix://{self.directory}/socket"
         argv = ["dockerd", "--data-root", f"{self.directory}/data", "--exec-root", run]
-        argv += ["--host", address, "--pidfile", f"{run}/pid", "--log-level", "error"]
+        argv += ["--host", self.address, "--pidfile", f"{run}/pid", "--log-level", "error"]
         argv += ["--cgroup-parent", f"/{self.cgroup}"]
         if not isolated:
             argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
@@ -111,7 +111,7 @@ class Daemon:
                 preexec_fn=enter,  # noqa: PLW1509  # there is one thread yet
             )
         self.network = f"/proc/{self.process.pid}/ns/net"
-        os.environ["DOCKER_HOST"] = address
+        os.environ["DOCKER_HOST"] = self.address
         deadline = time.monotonic() + _STARTS_WITHIN
         while docker_answers() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
