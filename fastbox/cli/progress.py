@@ -1,4 +1,4 @@
-"""What a pull or a push is doing: a bar per layer on a terminal, a line per change elsewhere."""
+"""What a pull, push or load is doing: a bar per layer on a terminal, else a line per change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from . import output
 
-_QUIET = ("Downloading", "Extracting", "Pushing")
+_QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
 _DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
 
 

@@ -14,6 +14,7 @@ DOWNLOADED = "Download complete"
 EXTRACTING = "Extracting"
 COMPLETE = "Pull complete"
 EXISTS = "Already exists"
+LOADING = "Loading layer"
 
 PREPARING = "Preparing"
 PUSHING = "Pushing"

@@ -32,6 +32,7 @@ from ..registry.client import Document, Notify
 from ..registry.guard import Guard
 from ..registry.mirrors import Source, connect
 from ..registry.retry import Policy
+from . import writeback
 from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
 from .naming import repo_digests_of
 from .progress import ProgressEvent
@@ -213,7 +214,8 @@ class _Pull:
         what = f"pull {self._reference.familiar}"
         workers = Workers(self._guard, self._progress, what)
         fetches = self._fetches(client, layers, parallel, max_layer_bytes, workers.emit)
-        workers.run(fetches, 2 * parallel)
+        with writeback.early(self._store.layers.directory):
+            workers.run(fetches, 2 * parallel)
         image = self._commit(found)
         same = before is not None and before[0].id == image.id and not (self._all and missing)
         return self._result(image, found.served.digest, "up-to-date" if same else "downloaded")

@@ -240,6 +240,7 @@ class Registry:
         architecture: str = "amd64",
         docker: bool = False,
         compression: str = "gzip",
+        created: str = "2024-05-01T10:00:00Z",
     ) -> dict[str, Any]:
         """Build an image of uncompressed layer tars and upload it.
 
@@ -256,7 +257,7 @@ class Registry:
         image = {
             "architecture": architecture,
             "os": "linux",
-            "created": "2024-05-01T10:00:00Z",
+            "created": created,
             "config": config or {},
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
             "history": [{"created_by": f"layer {n}"} for n in range(len(layers))],
