@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .container.changes import Change
     from .container.copy import Archive, Copied, PathStat, Source
+    from .container.export import Output
     from .container.lifecycle import Lifecycle
     from .container.store import ContainerStore
 
@@ -159,3 +160,26 @@ class FileVerbs:
         box = self._containers.load(self._containers.resolve(container))
         with storing(f"reading the changes of container {box.name}"):
             return changes(self._containers, box.record, self._lifecycle.layers_dir)
+
+    def export(self, container: str, output: Output) -> None:
+        """Write a container's files as a tar archive, without what is mounted in it: volumes and
+        binds are empty directories there, and so are /proc, /sys and /dev.
+
+        Owners, modes, times, hard links, devices, fifos, ``user.*`` attributes, capabilities and
+        ACLs are kept; ``import_image`` restores them.
+
+        Args:
+            output: a descriptor; a path, where the archive appears when it is whole, with mode
+                0600; or a binary file object.
+
+        Raises:
+            NotFound; InvalidArgument: the path cannot be written to. StoreError: reading or writing
+            failed, or a file became shorter meanwhile. BrokenPipeError: nobody reads it.
+        """
+        from .container.export import export
+
+        container_id = self._containers.resolve(container)
+        record = self._containers.load(container_id).record
+        with self._lifecycle.view(container_id, write=False, mounts=False) as view:
+            export(view, output)
+        self._containers.journal.container("export", record)

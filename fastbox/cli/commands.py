@@ -88,6 +88,11 @@ ENTRIES = (
         "container diff, diff",
     ),
     Entry(
+        "export",
+        "Export a container's filesystem as a tar archive",
+        "container export, export",
+    ),
+    Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
         "image import, import",
