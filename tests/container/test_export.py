@@ -173,7 +173,8 @@ def test_path_appears_when_it_is_whole(engine: Engine, busybox_image: str, base:
         ("out", 'invalid output path: "{}/out" is a directory'),
         (
             "fifo",
-            'invalid output path: "{}/fifo" must be a directory or a regular file: got an irregular file',
+            'invalid output path: "{}/fifo" must be a directory or a regular file: '
+            "got an irregular file",
         ),
     ],
 )
