@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 
 
 def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
@@ -17,26 +16,16 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
     Raises:
         OSError: nothing was changed, the temporary file is gone.
     """
-    with replacing(path, mode=mode, sync=sync) as fd:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-
-
-@contextlib.contextmanager
-def replacing(path: str, *, mode: int = 0o600, sync: bool = True) -> Iterator[int]:
-    """``write`` in parts: a descriptor of the temporary file, which takes the place of ``path`` in
-    the end, unless there is an exception."""
     directory, name = os.path.split(path)
-    # Of the name only so much that the temporary one is not too long.
-    name = os.fsdecode(os.fsencode(name)[:200])
     temporary = os.path.join(directory or ".", f".{name}.{os.getpid()}-{os.urandom(4).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
             if mode != 0o600:
                 os.fchmod(fd, mode)
-            yield fd
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
             if sync:
                 os.fsync(fd)
         finally:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .container.changes import Change
     from .container.copy import Archive, Copied, PathStat, Source
-    from .container.export import Output
     from .container.lifecycle import Lifecycle
     from .container.store import ContainerStore
 
@@ -161,7 +160,7 @@ class FileVerbs:
         with storing(f"reading the changes of container {box.name}"):
             return changes(self._containers, box.record, self._lifecycle.layers_dir)
 
-    def export(self, container: str, output: Output) -> None:
+    def export(self, container: str, output: int | str | IO[bytes]) -> None:
         """Write a container's files as a tar archive, without what is mounted in it: volumes and
         binds are empty directories there, and so are /proc, /sys and /dev.
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 
 from fastbox import ContainerConfig, Engine, Mount
+from fastbox._core.pack import pack
 from fastbox.errors import InvalidArgument, NotFound
 from tests.core.pack_trees import acl
 from tests.core.tar_archives import capability, tree
@@ -138,12 +139,31 @@ def test_import_brings_it_back(engine: Engine, busybox_image: str, base: str, st
     assert _without_new(files(again)) == _without_new(files(data))
 
 
+def test_the_root_itself_comes_back(engine: Engine, base: str) -> None:
+    """Owner, mode, time and attributes of /, although the container's own layer is on top."""
+    os.mkdir(f"{base}/rootfs")
+    os.setxattr(f"{base}/rootfs", "user.root", b"1")
+    os.chown(f"{base}/rootfs", 5, 6)
+    os.chmod(f"{base}/rootfs", 0o1770)
+    os.utime(f"{base}/rootfs", ns=(1, 123_456_789_012))
+    fd = os.memfd_create("archive")
+    pack(f"{base}/rootfs", fd, whiteouts="none")
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb") as file:
+        engine.import_image(file, "bare")
+    engine.create(ContainerConfig(image="bare", command=["x"], name="web"))
+    root = files(exported(engine))["."]
+    assert (root.uid, root.gid, root.mode) == (5, 6, 0o1770)
+    assert root.pax_headers["mtime"] == "123.456789012"
+    assert root.pax_headers["SCHILY.xattr.user.root"] == "1"
+
+
 def _without_new(found: dict[str, tarfile.TarInfo]) -> dict[str, tuple[object, ...]]:
     """What the new container has of its own is newer."""
     return {
         name: (m.type, m.mode, m.uid, m.gid, m.size, m.linkname, m.pax_headers)
         for name, m in found.items()
-        if name not in (".", "etc", "dev") and not name.startswith(("etc/", "dev/"))
+        if name not in ("etc", "dev") and not name.startswith(("etc/", "dev/"))
     }
 
 
@@ -170,12 +190,7 @@ def test_path_appears_when_it_is_whole(engine: Engine, busybox_image: str, base:
     ("path", "text"),
     [
         ("nothing/x.tar", 'invalid output path: directory "{}/nothing" does not exist'),
-        ("out", 'invalid output path: "{}/out" is a directory'),
-        (
-            "fifo",
-            'invalid output path: "{}/fifo" must be a directory or a regular file: '
-            "got an irregular file",
-        ),
+        ("out", "cannot write {}/out: it is a directory"),
     ],
 )
 def test_paths_that_are_refused(
@@ -183,7 +198,6 @@ def test_paths_that_are_refused(
 ) -> None:
     make(engine, busybox_image)
     os.mkdir(f"{base}/out")
-    os.mkfifo(f"{base}/fifo")
     with pytest.raises(InvalidArgument) as caught:
         engine.export("web", f"{base}/{path}")
     assert str(caught.value) == text.format(base)
@@ -305,7 +319,7 @@ def test_command_on_a_terminal(cli: Any, engine: Engine, busybox_image: str) -> 
         (
             ("-o", "/dev/null", "web"),
             'failed to export container: invalid output path: "/dev/null" must be a directory or a '
-            "regular file: got a device\nhint: write to standard output and redirect it",
+            "regular file: got a device",
         ),
     ],
 )
