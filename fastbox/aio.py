@@ -144,6 +144,7 @@ class AsyncEngine:
     copy_out = _coroutine(Engine.copy_out)
     copy_in = _coroutine(Engine.copy_in)
     changes = _coroutine(Engine.changes)
+    export = _coroutine(Engine.export)
     remove = _coroutine(Engine.remove)
     prune_containers = _coroutine(Engine.prune_containers)
     wait = _coroutine(Engine.wait)

@@ -42,11 +42,12 @@ class DescriptorSink(Sink):
     """Writes to a descriptor, the data of blobs without taking them through this process.
 
     Args:
+        fd: open for writing; not closed here.
         name: for messages.
     """
 
     def __init__(self, fd: int, name: str) -> None:
-        self._fd = fd
+        self.fd = self._fd = fd
         self._name = name
         self._sends = True
 
@@ -183,8 +184,10 @@ def _file(path: str) -> Iterator[Sink]:
     check_path(path)
     if os.path.isdir(path):
         raise InvalidArgument(f"cannot write {path}: it is a directory")
+    path = os.path.realpath(path)  # what a link leads to is replaced, not the link
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}")
+    name = os.fsdecode(os.fsencode(name)[:200])
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}-{os.urandom(4).hex()}")
     fd = _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path)
     try:
         try:
