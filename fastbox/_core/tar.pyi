@@ -85,7 +85,7 @@ def extract(
     has an entry for the root. Later entries replace earlier ones. Nothing is synced to disk. On an
     error, ``dest`` holds what had been made until then.
 
-    Owners, modes, times (nanoseconds), hard links, devices, fifos, sparse files and the xattrs
+    Long runs of zeros in a file become holes. Owners, modes, times (nanoseconds), hard links, devices, fifos, sparse files and the xattrs
     ``user.*``, ``security.capability`` and POSIX ACLs are set; other xattrs are left out, but
     ``trusted.*`` and ``user.overlay.*`` are refused, and so is the device 0:0.
 
@@ -126,4 +126,14 @@ def extract(
         example ``"write"``) and ``errno`` (0 if no system call failed); where one did, the cause
         is an OSError. A merge that meets a directory or something else in its place fails in the
         step ``"remove"`` with EISDIR or ENOTDIR.
+    """
+
+def decompress(fd: int, out: int, *, cancel: Cancel | None = None) -> None:
+    """Copy a stream (gzip, zstd, or plain) from ``fd`` to its end, uncompressed, into the pipe
+    ``out``. Both stay open. There is no limit: the reader of the pipe stops when it has enough, by
+    closing its end.
+
+    Raises:
+        ArchiveError: the stream is malformed or cut off. StoreError: reading or writing failed
+        (cause: BrokenPipeError where the reader closed the pipe). FastboxError: it was cancelled.
     """

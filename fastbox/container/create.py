@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,8 @@ def create(
             record.image_id = image.id
             record.manifest_digest = image.manifest_digest
             record.layers = layers
+            if layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
             record.networks = attachments
             _follow_joined(store, record)
             record.cgroup_path = f"{cgroup_parent}/{container_id}"
@@ -153,6 +156,20 @@ def _make(directory: str) -> None:
     os.mkdir(directory, 0o700)
     os.mkdir(f"{directory}/upper", 0o755)
     os.mkdir(f"{directory}/work", 0o700)
+
+
+def _dress(upper: str, layer: str) -> None:
+    """Give the upper directory what the image's root has: of the container's root, overlayfs shows
+    the upper directory's owner, mode and time."""
+    found = os.stat(layer)
+    if found.st_uid or found.st_gid:
+        os.chown(upper, found.st_uid, found.st_gid)
+    if stat.S_IMODE(found.st_mode) != 0o755:
+        os.chmod(upper, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(layer):
+        if name.startswith(("user.", "system.posix_acl_")):
+            os.setxattr(upper, name, os.getxattr(layer, name))
+    os.utime(upper, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _mounts(
