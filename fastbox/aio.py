@@ -120,7 +120,6 @@ class AsyncEngine:
     commit = _coroutine(Engine.commit)
     check_platform = _coroutine(Engine.check_platform)
     history = _coroutine(Engine.history)
-    check_platform = _coroutine(Engine.check_platform)
     settle_images = _coroutine(Engine.settle_images)
     push = _coroutine(Engine.push)
     login = _coroutine(Engine.login)
