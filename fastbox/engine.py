@@ -6,6 +6,7 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
+from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .image_verbs import ImageVerbs
@@ -42,6 +44,7 @@ DEFAULT_RUNTIME = "/run/fastbox"
 class Engine(
     ChangingVerbs,
     AttachingVerbs,
+    DiskVerbs,
     FileVerbs,
     ImageVerbs,
     ListeningVerbs,
@@ -184,7 +187,7 @@ class Engine(
         with self._images.lease():  # no rmi between finding the image and naming its layers
             image, name = self._image_for(config.image, pull, platform, progress)
             layers = self._images.ensure_layers(image)
-            return create(
+            container = create(
                 self._containers,
                 config,
                 image,
@@ -196,6 +199,9 @@ class Engine(
                 self._container_networks,
                 transient=transient,
             )
+        if platform is None:
+            container.warnings += _foreign(image)
+        return container
 
     def _image_for(
         self,
@@ -275,7 +281,13 @@ class Engine(
         self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
         for box in boxes:
             box.networking = self._container_networks.shown(box)
-        chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
+        chosen = select(
+            boxes,
+            all=all,
+            filters=filters or {},
+            image_of=self._try_image,
+            layers_of=lambda image: self._images.layers.directories(image.layers),
+        )
         if size:
             for box in chosen:
                 self._measure(box)
@@ -290,6 +302,7 @@ class Engine(
     def _all_containers(self) -> list[Container]:
         """Every container, newest first. Half-made and damaged ones are passed over here; those
         that nobody is making are removed."""
+        from .container.record import Status
         from .errors import StoreError
 
         store, boxes, unfinished = self._containers, [], False
@@ -305,6 +318,8 @@ class Engine(
                 self._lifecycle.cleanup_abandoned(box)
                 if not os.path.isdir(box.directory):
                     continue
+            if box.state.status is Status.PAUSED:
+                self._lifecycle.thaw_abandoned(box)
             if not box.state.status.is_up and self._container_networks.owes(box.id):
                 self._container_networks.give_back(box.id)
             boxes.append(box)
@@ -315,9 +330,9 @@ class Engine(
         return boxes
 
     def _measure(self, box: Container) -> None:
-        from .container.sizes import size_of_tree
+        from .container.sizes import size_of
 
-        box.size_rw = size_of_tree(f"{box.directory}/upper")
+        box.size_rw = size_of(box, self._lifecycle.layers_dir)
         image = self._try_image(box.record.image_id)
         box.size_root = box.size_rw + (image.size if image is not None else 0)
 
@@ -410,7 +425,28 @@ class Engine(
             NotFound; Conflict: it is running.
         """
         container_id = self._containers.resolve(container)
+        own = self._committed([container_id])
         self._lifecycle.remove(container_id, force=force, volumes=volumes)
+        self._release(own)
+
+    def _committed(self, container_ids: list[str]) -> list[str]:
+        """The layers that were upper directories of containers."""
+        from .errors import StoreError
+
+        found: list[str] = []
+        for container_id in container_ids:
+            with contextlib.suppress(NotFound, StoreError):  # a damaged record tells none
+                found += self._containers.load_record(container_id).committed
+        return found
+
+    def _release(self, layers: list[str]) -> None:
+        """Delete layers of containers that are gone, unless an image has them."""
+        if layers:
+            from .errors import FastboxError
+            from .image.removal import release
+
+            with contextlib.suppress(FastboxError):  # the next collection will
+                release(self._images, layers)
 
     def wait(self, container: str) -> int:
         """Block until the container is not running; its exit status."""
@@ -470,7 +506,13 @@ class Engine(
         Returns:
             (names removed, bytes freed)
         """
-        return self._volumes.prune(all=all, filters=filters, in_use=self._volumes_in_use)
+        from .pruning import pruning
+
+        with pruning(self.runtime_dir, self._volumes.journal, "volume") as tally:
+            names, tally.freed = self._volumes.prune(
+                all=all, filters=filters, in_use=self._volumes_in_use
+            )
+        return names, tally.freed
 
     # the engine itself --------------------------------------------------------------------------
     def info(self) -> dict[str, Any]:
@@ -484,3 +526,16 @@ class Engine(
         from .info import version
 
         return version()
+
+
+def _foreign(image: Image) -> list[str]:
+    """Docker's warning for an image that this machine does not run."""
+    from .oci.platform import host, normalise, runs
+
+    has, mine = normalise(image.os, image.architecture, image.variant), host()
+    if not image.architecture or has in runs(mine):
+        return []
+    return [
+        f"The requested image's platform ({has}) does not match the detected host platform"
+        f" ({mine}) and no specific platform was requested"
+    ]

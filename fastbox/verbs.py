@@ -17,6 +17,7 @@ class ChangingVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        runtime_dir: str
 
         @property
         def _containers(self) -> ContainerStore: ...
@@ -25,6 +26,7 @@ class ChangingVerbs:
         def _lifecycle(self) -> Lifecycle: ...
 
         def _all_containers(self) -> list[Container]: ...
+        def _release(self, layers: list[str]) -> None: ...
 
     def restart(
         self, container: str, *, timeout: int | None = None, signal: str | None = None
@@ -127,5 +129,11 @@ class ChangingVerbs:
             InvalidArgument: a bad filter.
         """
         from .container.prune import prune
+        from .pruning import pruning
 
-        return prune(self._lifecycle, self._all_containers(), filters or {})
+        with pruning(self.runtime_dir, self._containers.journal, "container") as tally:
+            boxes = self._all_containers()
+            removed, tally.freed = prune(self._lifecycle, boxes, filters or {})
+        gone = set(removed)
+        self._release([name for box in boxes if box.id in gone for name in box.record.committed])
+        return removed, tally.freed

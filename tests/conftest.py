@@ -139,6 +139,21 @@ def session_base() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def configuration(session_base: str) -> Iterator[str]:
+    """A configuration file that says nothing, in the place of this host's files; its path."""
+    path = os.path.join(session_base, "config.toml")
+    with open(path, "w") as file:
+        file.write('daemon-json = ""\n')
+    before = os.environ.get("FASTBOX_CONFIG")
+    os.environ["FASTBOX_CONFIG"] = path
+    yield path
+    if before is None:
+        del os.environ["FASTBOX_CONFIG"]
+    else:
+        os.environ["FASTBOX_CONFIG"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
 def forwarding() -> Iterator[None]:
     """The host forwards packets after the tests if it did before."""
     paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
@@ -157,6 +172,17 @@ def base(session_base: str, request: pytest.FixtureRequest) -> Iterator[str]:
     yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
         remove_tree(path)
+
+
+@pytest.fixture
+def in_memory(base: str) -> Iterator[str]:
+    """A directory on a file system in memory, where syncing costs nothing: for what is killed at
+    each of its steps."""
+    path = os.path.join(base, "memory")
+    os.mkdir(path, 0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
 
 
 @pytest.fixture(scope="session")

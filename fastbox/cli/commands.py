@@ -50,6 +50,7 @@ class Entry:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look at what registries have",
     "network": "Manage networks",
     "supervisor": "Manage the supervisor (restart policies, health checks)",
     "system": "Manage fastbox",
@@ -62,7 +63,11 @@ ENTRIES = (
     Entry("exec", "Execute a command in a running container", "container exec, exec", common=True),
     Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
     Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
+    Entry("push", "Upload an image to a registry", "image push, push", common=True),
     Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("login", "Authenticate to a registry", "login", common=True),
+    Entry("logout", "Log out from a registry", "logout", common=True),
+    Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
     Entry(
@@ -80,6 +85,11 @@ ENTRIES = (
         "Copy files/folders between a container and the local filesystem",
         "container cp, cp",
     ),
+    Entry(
+        "commit",
+        "Create a new image from a container's changes",
+        "container commit, commit",
+    ),
     Entry("create", "Create a new container", "container create, create"),
     Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(
@@ -87,6 +97,7 @@ ENTRIES = (
         "Inspect changes to files or directories on a container's filesystem",
         "container diff, diff",
     ),
+    Entry("history", "Show the history of an image", "image history, history"),
     Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
@@ -142,6 +153,15 @@ ENTRIES = (
     ),
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("image_settle", "Finish what commits have put off", "image settle", hidden=True),
+    Entry("manifest_inspect", "Display an image manifest, or manifest list", "manifest inspect"),
+    Entry(
+        "manifest_others",
+        "Not supported",
+        "manifest annotate, manifest create, manifest push, manifest rm",
+        hidden=True,
+    ),
+    Entry("image_prune", "Remove unused images", "image prune"),
     Entry("network_connect", "Connect a container to a network", "network connect"),
     Entry("network_create", "Create a network", "network create"),
     Entry("network_disconnect", "Disconnect a container from a network", "network disconnect"),
@@ -159,6 +179,8 @@ ENTRIES = (
     Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
     Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
+    Entry("system_df", "Show how much disk fastbox uses", "system df"),
+    Entry("system_prune", "Remove unused data", "system prune"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(
         "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"

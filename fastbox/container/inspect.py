@@ -298,11 +298,11 @@ def _config(container: Container) -> dict[str, Any]:
         "OpenStdin": config.interactive,
         "StdinOnce": config.stdin_once,
         "Env": record.env,
-        "Cmd": config.command if config.command else _image_command(container),
+        "Cmd": record.command,
         "Image": config.image,
         "Volumes": {path: {} for path in sorted(record.image_volumes)} or None,
         "WorkingDir": record.workdir,
-        "Entrypoint": record.image_entrypoint if config.entrypoint is None else config.entrypoint,
+        "Entrypoint": record.entrypoint,
         "Labels": dict(sorted(record.labels.items())),
         "StopSignal": record.stop_signal,
     }
@@ -311,11 +311,6 @@ def _config(container: Container) -> dict[str, Any]:
     if config.stop_timeout is not None:
         result["StopTimeout"] = config.stop_timeout
     return result
-
-
-def _image_command(container: Container) -> list[str] | None:
-    """A new entrypoint drops the image's CMD."""
-    return container.record.image_cmd if container.record.config.entrypoint is None else None
 
 
 def inspect_volume(volume: Volume) -> dict[str, Any]:

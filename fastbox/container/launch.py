@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket  # the module over it costs milliseconds at start
 import contextlib
 import errno
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from .. import _core
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
-from . import init_layer
+from . import init_layer, layered
 from .flatten import CgroupView, Network, Overlay, Plan, flatten
 from .plan import Filter
 from .record import ContainerRecord
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 HELPER = os.path.join(os.path.dirname(os.path.abspath(_core.__file__)), "fastbox-monitor")
 
+_PARAMETERS = "/sys/module/overlay/parameters"
 _STEPS = {
     core.OP_CGROUP_JOIN: "joining cgroup",
     core.OP_UNSHARE: "unsharing the cgroup namespace",
@@ -106,10 +108,22 @@ def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> O
     os.makedirs(target, mode=0o700, exist_ok=True)
     init_layer.ensure(layers)
     own = os.path.relpath(store.directory(record.id), layers)
-    options = f"lowerdir={lower_dirs(record)},upperdir={own}/upper,workdir={own}/work"
+    options = f"lowerdir={lower_dirs(record, layers)},upperdir={own}/upper,workdir={own}/work"
+    options += _plain()
     if record.config.auto_remove:
         options += ",volatile"  # no fsync for what is thrown away (Linux 5.10)
     return Overlay(layers, target, options)
+
+
+@functools.cache
+def _plain() -> str:
+    """Options against what some kernels (Arch, openSUSE) do by default: an upper directory whose
+    entries point to places below it, by marks that no archive can say."""
+    options = ""
+    for name in ("redirect_dir", "metacopy"):
+        with contextlib.suppress(OSError), open(f"{_PARAMETERS}/{name}", "rb") as file:
+            options += f",{name}=off" if file.read(1) == b"Y" else ""
+    return options
 
 
 def forget_volatile(directory: str) -> None:
@@ -120,9 +134,11 @@ def forget_volatile(directory: str) -> None:
     remove_tree(f"{directory}/work/work/incompat")
 
 
-def lower_dirs(record: ContainerRecord) -> str:
-    """``lowerdir=`` of a container's image, the init layer on top."""
-    return ":".join([init_layer.NAME, *record.layers])
+def lower_dirs(record: ContainerRecord, layers: str) -> str:
+    """``lowerdir=`` of a container's image, the init layer on top; above that is what was the
+    upper directory until a commit."""
+    own = layered.own_layers(record, layers) if record.committed else []
+    return ":".join([*own, init_layer.NAME, *layered.image_layers(record)])
 
 
 def sealed_helper() -> int:

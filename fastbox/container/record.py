@@ -93,6 +93,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         image_name: canonical name (``docker.io/library/redis:latest``) or ``""``.
         image_id: ``sha256:…`` of the image's config.
         layers: directory names of the lower layers, top first.
+        committed: those of them that were its own upper directory, see ``layered``.
         creator: pid and start time of the process that was to start it at once (``run``), or None.
         path, args: the process as started (entrypoint + command merged).
         image_labels_merged: labels of image and user together (``inspect`` Config.Labels).
@@ -111,6 +112,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     image_id: str = ""
     manifest_digest: str = ""
     layers: list[str] = []
+    committed: list[str] = []
     config: ContainerConfig
     path: str = ""
     args: list[str] = []
@@ -130,6 +132,19 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     healthcheck: Healthcheck | None = None
     shell: list[str] = []
     networks: list[Attachment] = []
+
+    @property
+    def command(self) -> list[str] | None:
+        """``Config.Cmd``: the user's or the image's. A new entrypoint drops the image's."""
+        if self.config.command:
+            return self.config.command
+        return self.image_cmd if self.config.entrypoint is None else None
+
+    @property
+    def entrypoint(self) -> list[str] | None:
+        """``Config.Entrypoint``: the user's or the image's."""
+        own = self.config.entrypoint
+        return self.image_entrypoint if own is None else own
 
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -163,6 +178,7 @@ class Container(msgspec.Struct, kw_only=True):
 
     Attributes:
         networking: what its current run has of networks; None while it does not run.
+        warnings: what whoever made it should know; of ``Engine.create`` only.
     """
 
     record: ContainerRecord
@@ -171,6 +187,7 @@ class Container(msgspec.Struct, kw_only=True):
     size_rw: int | None = None
     size_root: int | None = None
     networking: Networking | None = None
+    warnings: list[str] = []
 
     @property
     def id(self) -> str:

@@ -151,12 +151,16 @@ class BlobStore:
         """Move a blob to the trash; its size in bytes, 0 if it was missing."""
         path = self.path(digest)
         self._verified.pop(digest, None)
-        try:
-            size = os.stat(path, follow_symlinks=False).st_size
-        except OSError:
-            size = 0
+        size = self.size(digest)
         trash.move(path, self.trash)
         return size
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob, 0 if it is missing."""
+        try:
+            return os.stat(self.path(digest), follow_symlinks=False).st_size
+        except OSError:
+            return 0
 
     def digests(self) -> list[str]:
         """All blobs."""

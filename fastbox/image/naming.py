@@ -16,6 +16,15 @@ from ..oci import reference as references
 
 REPO_DIGEST = "dev.fastbox.repo-digest"
 IMAGE_ID = "dev.fastbox.image-id"
+CONFIG = "dev.fastbox.config"  # digest of a sealed image's config, which is not its id
+PENDING = "dev.fastbox.pending"  # of an entry, or of a layer in a manifest: has no blob yet
+PARENT = "dev.fastbox.parent"  # id of the image that a commit began with
+TAGGED = "dev.fastbox.tagged"  # when it was given its name on this machine, RFC 3339
+
+
+def is_pending(descriptor: oci.Descriptor) -> bool:
+    """Whether a layer, or some layer of an entry, is only a directory yet."""
+    return (descriptor.annotations or {}).get(PENDING) == "1"
 
 
 def name_of(entry: oci.Descriptor) -> str | None:
@@ -35,6 +44,13 @@ def repo_digests_of(entry: oci.Descriptor) -> list[str]:
     name = name_of(entry)
     full = full_repo_digest(references.parse(name) if name else None, served)
     return [full] if full else []
+
+
+def platform_of(manifest: oci.Descriptor, config: oci.ImageConfig) -> oci.PlatformSpec | None:
+    """What an entry says about its platform: an index is for several."""
+    if manifest.media_type in oci.INDEX_TYPES:
+        return None
+    return oci.PlatformSpec(config.architecture, config.os, config.variant or None)
 
 
 def full_repo_digest(reference: references.Reference | None, served: str | None) -> str | None:
@@ -81,13 +97,15 @@ def without_name(entry: oci.Descriptor, name: str | None, digest: str) -> oci.De
 
 
 def without_redundant(entries: list[oci.Descriptor]) -> list[oci.Descriptor]:
-    """Drop nameless entries that say nothing which another entry of the manifest doesn't."""
+    """Drop nameless entries that say nothing which another entry of the manifest doesn't, or an
+    entry of the index out of which the manifest came."""
     result: list[oci.Descriptor] = []
     for position, entry in enumerate(entries):
         served = repo_digests_of(entry)
         others = result + entries[position + 1 :]
+        origins = {entry.digest, *(full.rpartition("@")[2] for full in served)}
         redundant = name_of(entry) is None and any(
-            other.digest == entry.digest and set(served) <= set(repo_digests_of(other))
+            other.digest in origins and set(served) <= set(repo_digests_of(other))
             for other in others
         )
         if not redundant:

@@ -6,14 +6,24 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "LoadResult", "PullResult", "Removed", "Volume"]
+__all__ = [
+    "Image",
+    "ImageUsage",
+    "LoadResult",
+    "PullResult",
+    "PushResult",
+    "Removed",
+    "StoreUsage",
+    "Volume",
+]
 
 
 class Image(msgspec.Struct, kw_only=True):
     """One image of the store.
 
     Attributes:
-        id: ``sha256:…`` of the config (what Docker calls the image id).
+        id: ``sha256:…`` of the config (what Docker calls the image id); of an image that was
+            committed here, of the config that it had then (see docs/images.md).
         names: canonical tagged names (``docker.io/library/redis:latest``), may be empty (dangling).
         repo_digests: ``docker.io/library/redis@sha256:…`` of manifest or index as pulled.
         manifest_digest: digest of the platform's manifest in the store.
@@ -22,6 +32,8 @@ class Image(msgspec.Struct, kw_only=True):
         layers: diff ids, bottom first.
         layer_blobs: digests of the blobs, bottom first.
         config: the OCI image config as parsed JSON (checked for types).
+        parent: id of the image that it was committed on here, or ``""``.
+        tagged: when it last got a name here, RFC 3339 or ``""``.
     """
 
     id: str
@@ -36,6 +48,8 @@ class Image(msgspec.Struct, kw_only=True):
     os: str
     variant: str = ""
     config: dict[str, object] = {}
+    parent: str = ""
+    tagged: str = ""
 
     @property
     def short_id(self) -> str:
@@ -50,6 +64,15 @@ class PullResult(msgspec.Struct, kw_only=True):
     name: str
     digest: str
     status: str
+
+
+class PushResult(msgspec.Struct, kw_only=True):
+    """One tag that a registry has now: its canonical name, digest and size in bytes of the manifest
+    or index."""
+
+    name: str
+    digest: str
+    size: int
 
 
 class LoadResult(msgspec.Struct, kw_only=True):
@@ -70,3 +93,36 @@ class Removed(msgspec.Struct, kw_only=True):
 
     kind: str
     what: str
+
+
+class ImageUsage(msgspec.Struct, kw_only=True):
+    """How much disk an image takes.
+
+    Attributes:
+        size: bytes of its unpacked layers and of its blobs. shared: those that other images have
+            too.
+        containers: how many are made of it.
+    """
+
+    image: Image
+    size: int
+    shared: int
+    containers: int
+
+    @property
+    def unique(self) -> int:
+        """Bytes that go with it."""
+        return self.size - self.shared
+
+
+class StoreUsage(msgspec.Struct, kw_only=True):
+    """How much disk all images take.
+
+    Attributes:
+        size: bytes, what several images share once, with what interrupted pulls left.
+        reclaimable: bytes that ``image prune -a`` would free.
+    """
+
+    size: int
+    reclaimable: int
+    images: list[ImageUsage] = []

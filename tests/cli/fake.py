@@ -16,11 +16,14 @@ from fastbox.container.record import Container, ContainerRecord, ContainerState,
 from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
+from fastbox.image.history import HistoryEntry
 from fastbox.image.progress import ProgressEvent
-from fastbox.image.types import Image, LoadResult, PullResult, Removed, Volume
+from fastbox.image.types import Image, LoadResult, PullResult, Removed, StoreUsage, Volume
 from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
+from fastbox.registry.search import SearchResult
+from fastbox.usage import DiskUsage, PrunedSystem
 
 ID = "0123456789ab" + "c" * 52
 IMAGE_ID = "sha256:" + "d" * 64
@@ -86,6 +89,8 @@ class FakeEngine:
         self.errors: dict[str, Exception] = {}
         self.boxes: list[Container] = []
         self.stored: list[Image] = []
+        self.steps: list[HistoryEntry] = []
+        self.found: list[SearchResult] = []
         self.kept: list[Volume] = []
         self.nets: list[Network] = []
         self.lines: list[LogLine] = []
@@ -94,6 +99,10 @@ class FakeEngine:
         self.samples: dict[str, int] = {}
         self.status = 0
         self.skipped: list[str] = []
+        self.gone = [
+            Removed(kind="untagged", what="redis:7"), Removed(kind="deleted", what=IMAGE_ID),
+        ]  # fmt: skip
+        self.usage = DiskUsage(images=StoreUsage(size=0, reclaimable=0), containers=[], volumes=[])
         self.during_run: Callable[[], None] = lambda: None
 
     def _note(self, method: str, *args: Any, **kwargs: Any) -> None:
@@ -250,6 +259,22 @@ class FakeEngine:
             image=image(), name="docker.io/library/redis:latest", digest=DIGEST, status="downloaded"
         )
 
+    def pull_all(self, repository: str, **kwargs: Any) -> list[PullResult]:
+        self._note("pull_all", repository, **kwargs)
+        results = []
+        for tag in ("6", "7"):
+            kwargs["progress"](ProgressEvent(tag, "Pulling from library/redis"))
+            kwargs["progress"](ProgressEvent("aaa", "Pull complete"))
+            kwargs["progress"](ProgressEvent("", f"Digest: {DIGEST}"))
+            name = f"docker.io/library/redis:{tag}"
+            status = "downloaded" if tag == "6" else "up-to-date"
+            results.append(PullResult(image=image(), name=name, digest=DIGEST, status=status))
+        return results
+
+    def search(self, term: str, **kwargs: Any) -> list[SearchResult]:
+        self._note("search", term, **kwargs)
+        return self.found
+
     def images(self, reference: str | None = None, **kwargs: Any) -> list[Image]:
         self._note("images", reference, **kwargs)
         return self.stored
@@ -257,8 +282,8 @@ class FakeEngine:
     def tag(self, source: str, target: str) -> None:
         self._note("tag", source, target)
 
-    def remove_image(self, name: str, *, force: bool = False) -> list[Removed]:
-        self._note("remove_image", name, force=force)
+    def remove_image(self, name: str, **kwargs: Any) -> list[Removed]:
+        self._note("remove_image", name, **kwargs)
         if name not in ("redis", "a", "b"):
             raise NotFound(f"No such image: {name}:latest")
         return [
@@ -266,9 +291,35 @@ class FakeEngine:
             Removed(kind="deleted", what=IMAGE_ID),
         ]
 
+    def prune_images(self, **kwargs: Any) -> tuple[list[Removed], int]:
+        self._note("prune_images", **kwargs)
+        return self.gone, 12_345_678
+
+    def prune_system(self, *, told: Callable[[str, Any], None], **kwargs: Any) -> PrunedSystem:
+        self._note("prune_system", **kwargs)
+        told("Containers", [ID])
+        told("Networks", ["one", "two"])
+        told("Volumes", [])
+        told("Images", self.gone)
+        return PrunedSystem(freed=12_345_890)
+
+    def system_df(self) -> DiskUsage:
+        return self.usage
+
     def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
         self._note("import_image", source, reference, **kwargs)
         return image()
+
+    def commit(self, container: str, reference: str | None = None, **kwargs: Any) -> Image:
+        self._note("commit", container, reference, **kwargs)
+        return image()
+
+    def check_platform(self, name: str, platform: str) -> None:
+        self._note("check_platform", name, platform)
+
+    def history(self, name: str) -> list[HistoryEntry]:
+        self._note("history", name)
+        return self.steps
 
     def save(self, names: list[str], target: int | str, **kwargs: Any) -> None:
         self._note("save", names, target, **kwargs)
