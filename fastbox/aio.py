@@ -119,6 +119,7 @@ class AsyncEngine:
     bootstrap = _coroutine(Engine.bootstrap)
     commit = _coroutine(Engine.commit)
     history = _coroutine(Engine.history)
+    check_platform = _coroutine(Engine.check_platform)
     settle_images = _coroutine(Engine.settle_images)
     push = _coroutine(Engine.push)
     login = _coroutine(Engine.login)
