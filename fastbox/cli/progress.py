@@ -1,4 +1,4 @@
-"""What a pull, push or load is doing: a bar per layer on a terminal, a line per change elsewhere."""
+"""What a pull, push or load does: a bar per layer on a terminal, a line per change elsewhere."""
 
 from __future__ import annotations
 
