@@ -188,20 +188,31 @@ def _file(path: str) -> Iterator[Sink]:
     directory, name = os.path.split(path)
     name = os.fsdecode(os.fsencode(name)[:200])
     temporary = os.path.join(directory, f".{name}.{os.getpid()}-{os.urandom(4).hex()}")
-    fd = _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path)
+    fd, named = _new(directory or ".", temporary, path)
     try:
         try:
             yield DescriptorSink(fd, path)
+            if not named:
+                # linkat(2) follows this link only when it is asked to, which takes a directory.
+                os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, follow_symlinks=True)
         finally:
             os.close(fd)
-        try:
-            os.rename(temporary, path)
-        except OSError as error:
-            raise store_error("write", path, error) from error
-    except BaseException:
+        os.rename(temporary, path)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise store_error("write", path, error) from error
         raise
+
+
+def _new(directory: str, temporary: str, shown: str) -> tuple[int, bool]:
+    """A new file, without a name where the file system can do that: then also SIGKILL leaves
+    nothing. (descriptor, whether it has the name)"""
+    try:
+        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600), False
+    except OSError:
+        return _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, shown), True
 
 
 def _open(path: str, flags: int, shown: str = "") -> int:
