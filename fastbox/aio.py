@@ -156,6 +156,7 @@ class AsyncEngine:
     start_supervisor = _coroutine(Engine.start_supervisor)
     stop_supervisor = _coroutine(Engine.stop_supervisor)
     supervisor_status = _coroutine(Engine.supervisor_status)
+    check = _coroutine(Engine.check)
     info = _coroutine(Engine.info)
     version = _coroutine(Engine.version)
 

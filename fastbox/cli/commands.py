@@ -153,6 +153,7 @@ ENTRIES = (
     Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
     Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
+    Entry("system_check", "Check the store for damage, and put right what can be", "system check"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(
         "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"

@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "network": LOWER | {"events"},
     "image": LOWER | {"events", "registry", "volume"},
     "container": LOWER | {"events", "image", "network", "volume"},
+    "check": LOWER | {"container", "image", "network", "volume"},
+    "checking": LOWER | {"check", "container"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
     "listening": {"events"},
@@ -38,7 +40,7 @@ MAY_IMPORT = {
     "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
-    | {"attaching", "files", "resource_verbs", "supervised", "listening"}
+    | {"attaching", "checking", "files", "resource_verbs", "supervised", "listening"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
