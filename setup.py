@@ -31,6 +31,11 @@ NEEDS: dict[str, dict[str, list[str]]] = {
         "static": ["isal"],
         "libraries": ["zstd", "crypto", "pthread"],
     },
+    "pack": {
+        "sources": ["tar/hash.c", "tar/xattrs.c"],
+        "static": ["isal"],
+        "libraries": ["zstd", "crypto", "pthread"],
+    },
     "view": {
         "sources": [
             f"launch/{part}.c" for part in ("context", "ops", "paths", "console", "network")

@@ -292,6 +292,7 @@ class Engine(
     def _all_containers(self) -> list[Container]:
         """Every container, newest first. Half-made and damaged ones are passed over here; those
         that nobody is making are removed."""
+        from .container.record import Status
         from .errors import StoreError
 
         store, boxes, unfinished = self._containers, [], False
@@ -307,6 +308,8 @@ class Engine(
                 self._lifecycle.cleanup_abandoned(box)
                 if not os.path.isdir(box.directory):
                     continue
+            if box.state.status is Status.PAUSED:
+                self._lifecycle.thaw_abandoned(box)
             if not box.state.status.is_up and self._container_networks.owes(box.id):
                 self._container_networks.give_back(box.id)
             boxes.append(box)
@@ -317,9 +320,9 @@ class Engine(
         return boxes
 
     def _measure(self, box: Container) -> None:
-        from .container.sizes import size_of_tree
+        from .container.sizes import size_of
 
-        box.size_rw = size_of_tree(f"{box.directory}/upper")
+        box.size_rw = size_of(box, self._lifecycle.layers_dir)
         image = self._try_image(box.record.image_id)
         box.size_root = box.size_rw + (image.size if image is not None else 0)
 

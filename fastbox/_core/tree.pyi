@@ -12,3 +12,14 @@ def remove_tree(
     Raises:
         OSError: something could not be removed (a mount point, an I/O error).
     """
+
+def exchange(
+    one: str | bytes | PathLike[str] | PathLike[bytes],
+    other: str | bytes | PathLike[str] | PathLike[bytes],
+) -> None:
+    """Let two files or directories of a file system swap their places, in one step (renameat2,
+    RENAME_EXCHANGE).
+
+    Raises:
+        OSError: EINVAL or ENOSYS where the file system or the kernel cannot.
+    """

@@ -9,6 +9,9 @@ from libc.errno cimport errno
 cdef extern from "tree/remove.h" nogil:
     int fb_remove_tree(int dir, const char *name)
 
+cdef extern from "tree/exchange.h" nogil:
+    int fb_exchange(const char *one, const char *other)
+
 
 def remove_tree(path, *, dir_fd=None):
     cdef bytes directory, name
@@ -31,3 +34,9 @@ def remove_tree(path, *, dir_fd=None):
         os.close(parent)
     if status < 0:
         raise OSError(err, os.strerror(err), os.fsdecode(path))
+
+
+def exchange(one, other):
+    cdef bytes first = os.fsencode(one), second = os.fsencode(other)
+    if fb_exchange(first, second) < 0:
+        raise OSError(errno, os.strerror(errno), os.fsdecode(first), None, os.fsdecode(second))

@@ -11,13 +11,13 @@ import msgspec
 
 from ..volume.tree import Cursor
 from . import create
+from .layered import Layered, writable
 
 if TYPE_CHECKING:
     from .record import ContainerRecord
     from .store import ContainerStore
 
 _ATTEMPTS = 20
-_OPAQUE = "trusted.overlay.opaque"
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -41,7 +41,7 @@ def changes(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> 
     """
     image = create.view(store, record, layers_dir)
     try:
-        found = _found(f"{store.directory(record.id)}/upper", image)
+        found = _found(writable(store.directory(record.id), record, layers_dir), image)
     finally:
         os.close(image)
     for path in list(found):
@@ -52,11 +52,11 @@ def changes(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> 
     return [Change(found[path], path) for path in sorted(found)]
 
 
-def _found(upper: str, image: int) -> dict[str, str]:
+def _found(own: list[str], image: int) -> dict[str, str]:
     for attempt in range(1, _ATTEMPTS + 1):
         found: dict[str, str] = {}
         try:
-            _Walk(upper, image, found).run()
+            _Walk(own, image, found).run()
             break
         except OSError as error:  # the container moved a directory that we were in
             if error.errno != errno.ESTALE or attempt == _ATTEMPTS:
@@ -65,20 +65,20 @@ def _found(upper: str, image: int) -> dict[str, str]:
 
 
 class _Walk:
-    """The upper directory of an overlay beside the image below it.
+    """What a container has written beside the image below it.
 
     Both are walked by descriptor, never through a link: the container may be at work in the one.
     """
 
-    def __init__(self, upper: str, image: int, found: dict[str, str]) -> None:
-        self._upper = upper
+    def __init__(self, own: list[str], image: int, found: dict[str, str]) -> None:
+        self._own = own
         self._image = image
         self._found = found
 
     def run(self) -> None:
-        with Cursor(self._upper) as upper, Cursor(self._image) as image:
+        with Layered(self._own) as own, Cursor(self._image) as image:
             path = [""]
-            levels = [self._directory(upper.fd, image.fd, "")]
+            levels = [self._directory(own, image.fd, "")]
             below = [True]  # whether the image has the directory too
             while True:
                 while not levels[-1]:
@@ -88,10 +88,10 @@ class _Walk:
                         image.up()
                     if not levels:
                         return
-                    upper.up()
+                    own.up()
                 name, in_image = levels[-1].pop()
                 try:
-                    upper.down(name)
+                    own.down(name)
                 except OSError as error:
                     if error.errno in _GONE:
                         continue
@@ -101,18 +101,14 @@ class _Walk:
                 path.append(name)
                 below.append(in_image)
                 levels.append(
-                    self._directory(upper.fd, image.fd if in_image else None, "/".join(path))
+                    self._directory(own, image.fd if in_image else None, "/".join(path))
                 )
 
-    def _directory(self, upper: int, image: int | None, path: str) -> list[tuple[str, bool]]:
+    def _directory(self, own: Layered, image: int | None, path: str) -> list[tuple[str, bool]]:
         """Note the changes in one directory; gives (name, is in the image) of those in it."""
         folders = []
-        names = set(os.listdir(upper))
-        for name in names:
-            try:
-                ours = os.stat(name, dir_fd=upper, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
+        entries = own.entries()
+        for name, (_, ours) in entries.items():
             theirs = None if image is None else _stat(image, name)
             here = f"{path}/{name}"
             if stat.S_ISCHR(ours.st_mode) and ours.st_rdev == 0:
@@ -125,8 +121,8 @@ class _Walk:
                 if both and _same(ours, theirs):
                     continue
             self._found[here] = "A" if theirs is None else "C"
-        if image is not None and _is_opaque(upper):
-            for name in set(os.listdir(image)) - names:
+        if image is not None and own.opaque:
+            for name in set(os.listdir(image)) - entries.keys():
                 self._found[f"{path}/{name}"] = "D"
         return folders
 
@@ -144,10 +140,3 @@ def _same(ours: os.stat_result, theirs: os.stat_result | None) -> bool:
         (ours.st_mode, ours.st_uid, ours.st_gid, ours.st_mtime_ns)
         == (theirs.st_mode, theirs.st_uid, theirs.st_gid, theirs.st_mtime_ns)
     )
-
-
-def _is_opaque(directory: int) -> bool:
-    try:
-        return os.getxattr(directory, _OPAQUE) == b"y"
-    except OSError:
-        return False

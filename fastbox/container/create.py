@@ -16,7 +16,7 @@ from ..errors import InvalidArgument
 from ..locks import lock
 from ..network import wishes
 from ..oci import times
-from . import cgroups, etc_files, health, init_layer, mounts, names, networking, process, spec
+from . import cgroups, etc_files, health, init_layer, layered, mounts, names, networking, process, spec
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
@@ -179,7 +179,7 @@ def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int
     target = f"{store.runtime}/rootfs"
     os.makedirs(target, mode=0o700, exist_ok=True)
     init_layer.ensure(layers_dir)
-    lower = ":".join([init_layer.NAME, *record.layers])
+    lower = ":".join([init_layer.NAME, *layered.image_layers(record)])
     return core.overlay_view(layers_dir, target, f"lowerdir={lower}")
 
 

@@ -15,7 +15,7 @@ from .. import _core
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
-from . import init_layer
+from . import init_layer, layered
 from .flatten import CgroupView, Network, Overlay, Plan, flatten
 from .plan import Filter
 from .record import ContainerRecord
@@ -106,7 +106,7 @@ def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> O
     os.makedirs(target, mode=0o700, exist_ok=True)
     init_layer.ensure(layers)
     own = os.path.relpath(store.directory(record.id), layers)
-    options = f"lowerdir={lower_dirs(record)},upperdir={own}/upper,workdir={own}/work"
+    options = f"lowerdir={lower_dirs(record, layers)},upperdir={own}/upper,workdir={own}/work"
     if record.config.auto_remove:
         options += ",volatile"  # no fsync for what is thrown away (Linux 5.10)
     return Overlay(layers, target, options)
@@ -120,9 +120,11 @@ def forget_volatile(directory: str) -> None:
     remove_tree(f"{directory}/work/work/incompat")
 
 
-def lower_dirs(record: ContainerRecord) -> str:
-    """``lowerdir=`` of a container's image, the init layer on top."""
-    return ":".join([init_layer.NAME, *record.layers])
+def lower_dirs(record: ContainerRecord, layers: str) -> str:
+    """``lowerdir=`` of a container's image, the init layer on top; above that is what was the
+    upper directory until a commit."""
+    own = layered.own_layers(record, layers) if record.committed else []
+    return ":".join([*own, init_layer.NAME, *layered.image_layers(record)])
 
 
 def sealed_helper() -> int:

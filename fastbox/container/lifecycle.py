@@ -301,6 +301,41 @@ class Lifecycle(Connecting, Starting):
             self._thaw(container)
             self.note("unpause", container.record)
 
+    @contextlib.contextmanager
+    def frozen(self, container: Container, wanted: bool = True) -> Iterator[None]:
+        """Keep a running container paused meanwhile; the caller holds its lock. One that does not
+        run, or is paused, is left as it is.
+
+        Args:
+            wanted: False leaves it alone.
+        """
+        if not wanted or container.state.status is not Status.RUNNING:
+            yield
+            return
+        # Should this process be killed, whoever finds the mark lets the container go on.
+        owner = f"{os.getpid()} {process.start_time(os.getpid())}"
+        mark = self.store.pause_mark(container.id)
+        atomic.write(mark, owner.encode(), sync=False)
+        try:
+            self._cgroup(container.record).freeze()
+            self.note("pause", container.record)
+            yield
+        finally:
+            self._thaw(container)
+            self.note("unpause", container.record)
+
+    def thaw_abandoned(self, container: Container) -> None:
+        """Let a container go on that a process which is dead by now had paused for a moment."""
+        mark = self.store.pause_mark(container.id)
+        with contextlib.suppress(OSError, ValueError, FastboxError):
+            with lock(self.store.directory(container.id), blocking=False):
+                with open(mark, "rb") as file:
+                    pid, started = map(int, file.read(64).split())
+                if not process.is_alive(pid, started):
+                    self._thaw(container)
+                    self.note("unpause", container.record)
+                    container.state = self.store.state(container.record)
+
     def _thaw(self, container: Container) -> None:
         self._cgroup(container.record).thaw()
         with contextlib.suppress(FileNotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InvalidArgument
@@ -86,17 +87,27 @@ def _argv(config: ContainerConfig, image: dict[str, Any]) -> list[str]:
 
 
 def _environment(config: ContainerConfig, image: dict[str, Any], hostname: str) -> list[str]:
+    base = [DEFAULT_PATH, f"HOSTNAME={hostname}"]
+    if config.tty:
+        base.append("TERM=xterm")
+    return environment(base, image.get("Env") or [], config.env)
+
+
+def environment(base: Iterable[str], image: Iterable[str], own: Iterable[str]) -> list[str]:
     """Later entries replace earlier ones of the same name, in the place of the first.
 
     An image's entry without "=" is no request to copy from the engine's environment
     (CVE-2026-57231): it is left out.
+
+    Args:
+        own: an entry without "=" takes the variable away.
+
+    Raises:
+        InvalidArgument: one cannot be a variable.
     """
     merged: dict[str, str] = {}
-    base = [DEFAULT_PATH, f"HOSTNAME={hostname}"]
-    if config.tty:
-        base.append("TERM=xterm")
-    inherited = [entry for entry in image.get("Env") or [] if entry.find("=") > 0]
-    for entry in (*base, *inherited, *config.env):
+    inherited = [entry for entry in image if entry.find("=") > 0]
+    for entry in (*base, *inherited, *own):
         key, equals, _ = entry.partition("=")
         if not key or "\0" in entry:
             raise InvalidArgument(f"invalid environment variable: {entry!r}")

@@ -93,6 +93,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         image_name: canonical name (``docker.io/library/redis:latest``) or ``""``.
         image_id: ``sha256:…`` of the image's config.
         layers: directory names of the lower layers, top first.
+        committed: those of them that were its own upper directory, see ``layered``.
         creator: pid and start time of the process that was to start it at once (``run``), or None.
         path, args: the process as started (entrypoint + command merged).
         image_labels_merged: labels of image and user together (``inspect`` Config.Labels).
@@ -111,6 +112,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     image_id: str = ""
     manifest_digest: str = ""
     layers: list[str] = []
+    committed: list[str] = []
     config: ContainerConfig
     path: str = ""
     args: list[str] = []

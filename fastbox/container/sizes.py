@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .record import Container
+
+
+def size_of(container: Container, layers_dir: str) -> int:
+    """Bytes of the files that a container has written; 0 if they vanish meanwhile."""
+    record = container.record
+    if not record.committed:
+        return size_of_tree(f"{container.directory}/upper")
+    from . import layered
+
+    try:
+        return layered.size(layered.writable(container.directory, record, layers_dir))
+    except OSError:  # it was removed
+        return 0
 
 
 def size_of_tree(path: str) -> int:

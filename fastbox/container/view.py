@@ -137,7 +137,7 @@ def of_stopped(
         # The upper directory as one more lower one: nothing can be changed, and the kernel has
         # nothing to sync when it is unmounted.
         own = os.path.relpath(store.directory(record.id), layers_dir)
-        options = f"lowerdir={own}/upper:{launch.lower_dirs(record)}"
+        options = f"lowerdir={own}/upper:{launch.lower_dirs(record, layers_dir)}"
         readable = view_plan(config, Overlay(overlay.directory, overlay.target, options))
         try:
             return View(core_view.mount_view(readable.data, read_only=True))

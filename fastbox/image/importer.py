@@ -79,9 +79,26 @@ def import_image(
 
 
 def add_built(
-    store: ImageStore, config: oci.ImageConfig, layers: list[oci.Descriptor], name: str | None
+    store: ImageStore,
+    config: oci.ImageConfig,
+    layers: list[oci.Descriptor],
+    name: str | None,
+    *,
+    parent: str = "",
 ) -> Image:
-    """Store config and manifest of an image made here, whose layers are stored; under a lease."""
+    """Store config and manifest of an image made here, whose layers are stored; under a lease.
+
+    Args:
+        parent: id of the image that it was made from.
+    """
+    descriptor = put_documents(store, config, layers)
+    return store.add_image(name, descriptor, parent=parent)
+
+
+def put_documents(
+    store: ImageStore, config: oci.ImageConfig, layers: list[oci.Descriptor]
+) -> oci.Descriptor:
+    """Store config and manifest; the manifest's descriptor."""
     data = oci.encode(config)
     manifest = oci.Manifest(
         schema_version=2,
@@ -92,10 +109,9 @@ def add_built(
         layers=layers,
     )
     data = oci.encode(manifest)
-    descriptor = oci.Descriptor(
+    return oci.Descriptor(
         media_type=oci.OCI_MANIFEST, digest=store.put_blob(data), size=len(data)
     )
-    return store.add_image(name, descriptor)
 
 
 def _name(reference: str | None) -> str | None:

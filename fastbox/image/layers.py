@@ -4,6 +4,9 @@
 ``layers/.meta/NAME.json`` says what it is. Until the file system was synced, the metadata carry the
 boot id: a layer whose metadata name another boot may have lost its content in a power failure and
 counts as absent. So one sync serves all layers of an image.
+
+A layer that a commit has made (``pending``) has a diff-id that was made up, and nothing but this
+directory: see ``seal``. What it gets its true diff-id by is a symlink of that name.
 """
 
 from __future__ import annotations
@@ -18,10 +21,25 @@ import msgspec
 from .. import atomic
 from ..errors import StoreError
 from ..oci import digest as digests
+from ..oci import image as oci
+from ..volume import tree
 from . import trash
 
 NAME_LENGTH = 24
 _MAX_META = 64 * 1024
+
+
+class Sealed(msgspec.Struct, kw_only=True):
+    """What sealing found of a layer: digest of its tar, and of its blob.
+
+    Attributes:
+        size: bytes of the blob.
+    """
+
+    diff_id: str
+    digest: str
+    size: int
+    media_type: str
 
 
 class LayerInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -29,10 +47,13 @@ class LayerInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     Attributes:
         diff_id: digest of its uncompressed tar.
-        size: bytes of its files.
+        size: bytes of its files; -1 (only in what ``read`` gives) is not known yet.
         entries: how many files, directories and links.
         opaque: its root hides all layers below it (``.wh..wh..opq`` at the top).
         boot: boot id while it is not known to be on disk, else ``""``.
+        pending: made by a commit; ``diff_id`` is made up.
+        history: what the commit says of it.
+        sealed: its archive, should it have been made.
     """
 
     diff_id: str
@@ -40,6 +61,9 @@ class LayerInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
     entries: int
     opaque: bool = False
     boot: str = ""
+    pending: bool = False
+    history: oci.History | None = None
+    sealed: Sealed | None = None
 
 
 @contextlib.contextmanager
@@ -102,14 +126,15 @@ class LayerStore:
         """Metadata of a layer that is here and whole, else None.
 
         Raises:
-            StoreError: the metadata are damaged, or another layer's.
+            StoreError: the metadata are damaged, or another layer's; or the machine was restarted
+            before a commit's layer was on the disk, see ``adopt``.
         """
         name = layer_name(diff_id)
         known = self._known.get(name)
         if known is not None and known.diff_id == diff_id and not known.boot:
             # Immutable once settled; only its removal has to be noticed.
             return known if os.path.isdir(os.path.join(self.directory, name)) else None
-        found = self._read(name)
+        found = self.read(name)
         if found is None or not os.path.isdir(os.path.join(self.directory, name)):
             return None
         if found.diff_id != diff_id:
@@ -119,9 +144,40 @@ class LayerStore:
                 hint="remove that file; the layer is then unpacked again",
             )
         if found.boot and found.boot != boot_id():
-            return None
+            if not found.pending:
+                return None
+            raise StoreError(
+                f"layer {name}, made by a commit, may be damaged: the machine was restarted before"
+                " it was known to be on the disk",
+                hint="commit the container again; `fastbox system check --repair` takes the layer"
+                " as it is",
+            )
+        if found.size < 0:
+            if known is not None and known.diff_id == diff_id:
+                found.size, found.entries = known.size, known.entries
+            else:
+                with storing("measure the layer", self.directory):
+                    found.size, found.entries = tree.measure(os.path.join(self.directory, name))
         self._known[name] = found
         return found
+
+    def has(self, diff_id: str) -> bool:
+        """Whether a layer is here and whole; unlike ``info`` it never reads the layer.
+
+        Raises: as ``info``.
+        """
+        found = self.read(layer_name(diff_id))
+        if found is not None and found.diff_id == diff_id and found.boot in ("", boot_id()):
+            return os.path.isdir(os.path.join(self.directory, layer_name(diff_id)))
+        return self.info(diff_id) is not None
+
+    def target(self, name: str) -> str:
+        """The layer that a symlink stands for; of any other, its own name."""
+        try:
+            found = os.readlink(os.path.join(self.directory, name))
+        except OSError:
+            return name
+        return found if "/" not in found else name
 
     def path(self, diff_id: str) -> str | None:
         """Directory of a layer, None when it is not unpacked."""
@@ -184,11 +240,12 @@ class LayerStore:
             StoreError: the sync failed.
         """
         names = [layer_name(diff_id) for diff_id in diff_ids]
-        found = {name: self._read(name) for name in names}
+        found = {name: self.read(name) for name in names}
         pending = {
             name: info
             for name, info in found.items()
-            if info is not None and info.boot == boot_id()
+            # Nobody waits for a commit's layer, see ``pending.settle``.
+            if info is not None and info.boot == boot_id() and not info.pending
         }
         if not pending:
             return
@@ -198,6 +255,16 @@ class LayerStore:
                 info.boot = ""
                 atomic.write(self._meta_path(name), msgspec.json.encode(info), sync=False)
             atomic.sync_directory(self.meta)
+
+    def write(self, name: str, info: LayerInfo, *, sync: bool = False) -> None:
+        """Replace the metadata of a layer.
+
+        Raises:
+            StoreError
+        """
+        with storing("write the layer metadata", self._meta_path(name)):
+            atomic.write(self._meta_path(name), msgspec.json.encode(info), sync=sync)
+        self._known.pop(name, None)
 
     def names(self) -> list[str]:
         """Names of all layer directories."""
@@ -210,8 +277,10 @@ class LayerStore:
         """Move a layer that nothing uses to the trash; how many bytes its files had."""
         size = 0
         with contextlib.suppress(StoreError):
-            info = self._read(name)
-            size = info.size if info else 0
+            info = self.read(name)
+            size = max(info.size, 0) if info else 0
+        if os.path.islink(os.path.join(self.directory, name)):
+            size = 0
         self._known.pop(name, None)
         # The directory first: metadata without a layer mean nothing, a layer without metadata
         # would look damaged.
@@ -230,7 +299,12 @@ class LayerStore:
     def _meta_path(self, name: str) -> str:
         return os.path.join(self.meta, name + ".json")
 
-    def _read(self, name: str) -> LayerInfo | None:
+    def read(self, name: str) -> LayerInfo | None:
+        """The metadata of a layer as they stand, whether or not it is there.
+
+        Raises:
+            StoreError: damaged or unreadable.
+        """
         path = self._meta_path(name)
         try:
             with open(path, "rb") as file:

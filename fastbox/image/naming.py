@@ -16,6 +16,15 @@ from ..oci import reference as references
 
 REPO_DIGEST = "dev.fastbox.repo-digest"
 IMAGE_ID = "dev.fastbox.image-id"
+CONFIG = "dev.fastbox.config"  # digest of a sealed image's config, which is not its id
+PENDING = "dev.fastbox.pending"  # of an entry, or of a layer in a manifest: has no blob yet
+PARENT = "dev.fastbox.parent"  # id of the image that a commit began with
+TAGGED = "dev.fastbox.tagged"  # when it was given its name on this machine, RFC 3339
+
+
+def is_pending(descriptor: oci.Descriptor) -> bool:
+    """Whether a layer, or some layer of an entry, is only a directory yet."""
+    return (descriptor.annotations or {}).get(PENDING) == "1"
 
 
 def name_of(entry: oci.Descriptor) -> str | None:

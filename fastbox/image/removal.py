@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -192,6 +193,17 @@ def collect(store: ImageStore) -> int:
     return freed
 
 
+def release(store: ImageStore, layers: Iterable[str]) -> None:
+    """Layers of a container that is gone: delete those that nothing else refers to."""
+    gone = Reach()
+    for name in layers:
+        _reach_layer(store, name, gone)
+    with store.locked():
+        _sweep(store, gone)
+    with contextlib.suppress(StoreError):
+        trash.empty(store.trash)
+
+
 def _sweep(store: ImageStore, candidates: Reach) -> int:
     """Under the lock: delete the candidates, and old garbage, unless something refers to it.
 
@@ -211,7 +223,8 @@ def _sweep(store: ImageStore, candidates: Reach) -> int:
             if digest in candidates.blobs or store.blobs.age(digest, now) > GRACE:
                 freed += store.blobs.remove(digest)
         if store.layers.in_use is not None:
-            alive.layers.update(store.layers.in_use())
+            for name in store.layers.in_use():
+                alive.layers.update((name, store.layers.target(name)))
             for name in store.layers.names():
                 if name in alive.layers:
                     continue
@@ -246,4 +259,17 @@ def _reach(store: ImageStore, digest: str, media_type: str, reach: Reach, depth:
         config = oci.decode_config(store.blobs.read(document.config.digest, "image config"))
     except (StoreError, ImageError):
         return
-    reach.layers.update(layer_name(diff_id) for diff_id in config.rootfs.diff_ids)
+    for diff_id in config.rootfs.diff_ids:
+        _reach_layer(store, layer_name(diff_id), reach)
+
+
+def _reach_layer(store: ImageStore, name: str, reach: Reach) -> None:
+    """Add a layer, and what it stands for if it is a commit's: its directory, its blob."""
+    target = store.layers.target(name)
+    reach.layers.update((name, target))
+    info = None
+    with contextlib.suppress(StoreError):
+        info = store.layers.read(target)
+    if info is not None and info.sealed is not None:
+        reach.blobs.add(info.sealed.digest)
+        reach.layers.add(layer_name(info.sealed.diff_id))

@@ -26,54 +26,42 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from .. import atomic, locks
-from ..errors import Ambiguous, FastboxError, ImageError, InvalidArgument, NotFound, StoreError
+from ..errors import ImageError, InvalidArgument, StoreError
 from ..events import Journal
-from ..oci import digest as digests
 from ..oci import image as oci
-from ..oci import platform as platforms
 from ..oci import reference as references
+from ..oci import times
 from . import trash
 from .content import BlobStore
+from .finding import Broken, Finding, Loaded
 from .layers import LayerStore, storing
 from .naming import (
+    CONFIG,
     IMAGE_ID,
+    PARENT,
+    PENDING,
     REPO_DIGEST,
-    answers_to,
+    TAGGED,
     full_repo_digest,
+    is_pending,
     name_of,
-    repo_digests_of,
-    try_parse,
     without_name,
     without_redundant,
 )
 from .news import tell
 from .types import Image, Removed
 
+__all__ = ["GRACE", "Broken", "ImageStore", "Loaded", "UsedBy"]
+
 GRACE = 24 * 3600.0  # seconds for which what nobody refers to is kept for the next pull
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MAX_INDEX = 16 * 1024 * 1024
-_MAX_DEPTH = 4
 _RESERVE = 256 * 1024  # bytes kept for writing a shorter index on a full disk
 
 UsedBy = Callable[[str], "list[tuple[str, str, bool]]"]
 
 
-class Loaded(msgspec.Struct, kw_only=True):
-    """What one entry of the index stands for on this machine."""
-
-    digest: str
-    manifest: oci.Manifest
-    config: oci.ImageConfig
-
-
-class Broken(msgspec.Struct, kw_only=True):
-    """An entry of the index that cannot be used, and why; ``name`` is its name or digest."""
-
-    name: str
-    error: FastboxError
-
-
-class ImageStore:
+class ImageStore(Finding):
     """The images below a data root. Threads and processes may share one.
 
     Args:
@@ -351,43 +339,6 @@ class ImageStore:
             finally:
                 os.close(fd)
 
-    def load(self, entry: oci.Descriptor) -> Loaded:
-        """Manifest and config of an entry; an index leads to this machine's manifest.
-
-        Raises:
-            StoreError: a blob is missing or damaged (names the file).
-            ImageError: it is no image.
-        """
-        found = self._loaded.get(entry.digest)
-        if found is not None:
-            return found
-        digest, document = self._manifest(entry, _MAX_DEPTH)
-        config = oci.decode_config(
-            self.blobs.read(document.config.digest, "image config"), document
-        )
-        found = Loaded(digest=digest, manifest=document, config=config)
-        self._loaded[entry.digest] = found
-        return found
-
-    def _manifest(self, entry: oci.Descriptor, depth: int) -> tuple[str, oci.Manifest]:
-        document = oci.decode(self.blobs.read(entry.digest, "manifest"), entry.media_type)
-        if isinstance(document, oci.Manifest):
-            return entry.digest, document
-        if depth == 0:
-            raise ImageError(f"indexes are nested too deep in {entry.digest}")
-        chosen = platforms.select(document.manifests, platforms.host())
-        return self._manifest(chosen, depth - 1)
-
-    def image_id(self, entry: oci.Descriptor) -> str:
-        """The image id of an entry, ``""`` if it cannot be loaded."""
-        noted = (entry.annotations or {}).get(IMAGE_ID)
-        if digests.is_digest(noted):
-            return str(noted)
-        try:
-            return self.load(entry).manifest.config.digest
-        except (StoreError, ImageError):
-            return ""
-
     # ---- verbs -------------------------------------------------------------------------------
 
     def add_image(
@@ -395,8 +346,13 @@ class ImageStore:
         name: str | None,
         manifest: oci.Descriptor,
         repo_digest: str | None = None,
+        *,
+        parent: str = "",
     ) -> Image:
         """Make an image exist whose blobs are stored; its name moves here from any other.
+
+        Of a layer that a commit has made only the directory is needed. An image that is here keeps
+        the id that it has, see ``seal``.
 
         Args:
             name: ``docker.io/library/redis:latest``; None, or a name with a digest and no tag, for
@@ -419,11 +375,17 @@ class ImageStore:
             loaded = self.load(manifest)
             self._require_layers(loaded)
             self.layers.settle(loaded.config.rootfs.diff_ids)
-            annotations = {IMAGE_ID: loaded.manifest.config.digest}
+            annotations = {}
             if canonical:
                 annotations[oci.REF_NAME] = canonical
+                if not served:
+                    annotations[TAGGED] = times.now()
             if served:
                 annotations[REPO_DIGEST] = served
+            if parent:
+                annotations[PARENT] = parent
+            if any(is_pending(layer) for layer in loaded.manifest.layers):
+                annotations[PENDING] = "1"
             entry = oci.Descriptor(
                 media_type=manifest.media_type or oci.OCI_MANIFEST,
                 digest=manifest.digest,
@@ -434,84 +396,27 @@ class ImageStore:
                 ),
             )
             with self.locked():
+                annotations.update(self._identity(loaded))
                 kept = [without_name(e, canonical, manifest.digest) for e in self.entries()]
                 self.replace_entries([e for e in kept if e is not None] + [entry])
-            return self._image(loaded.manifest.config.digest)
+            return self._image(annotations[IMAGE_ID], measure=False)
+
+    def _identity(self, loaded: Loaded) -> dict[str, str]:
+        """The annotations that tell an image's id: the digest of its config, unless this config is
+        what became of another one by sealing."""
+        config = loaded.manifest.config.digest
+        for entry in self.entries():
+            found = entry.annotations or {}
+            if found.get(CONFIG) == config and IMAGE_ID in found:
+                return {IMAGE_ID: found[IMAGE_ID], CONFIG: config}
+        return {IMAGE_ID: config}
 
     def _require_layers(self, loaded: Loaded) -> None:
         for layer, diff_id in zip(
             loaded.manifest.layers, loaded.config.rootfs.diff_ids, strict=True
         ):
-            if not self.blobs.has(layer.digest) and self.layers.info(diff_id) is None:
+            if not self.blobs.has(layer.digest) and not self.layers.has(diff_id):
                 raise StoreError(f"layer {layer.digest} of the image is not in the store")
-
-    def images(self, broken: list[Broken] | None = None) -> list[Image]:
-        """All images, in no particular order.
-
-        Args:
-            broken: gets what is in the index but cannot be used.
-        """
-        groups: dict[str, list[oci.Descriptor]] = {}
-        for entry in self.entries():
-            try:
-                groups.setdefault(self.load(entry).manifest.config.digest, []).append(entry)
-            except (StoreError, ImageError) as error:
-                if broken is not None:
-                    name = name_of(entry) or entry.digest
-                    broken.append(Broken(name=name, error=error))
-        owners = self._owners()
-        return [self._build(group, owners) for group in groups.values()]
-
-    def resolve(self, name_or_id: str) -> Image:
-        """The image of a name, a name with a digest, an id or the start of one.
-
-        Raises:
-            NotFound: `No such image: X:tag`.
-            Ambiguous: the id prefix fits several.
-            InvalidArgument: neither a reference nor an id.
-            StoreError: it exists, but is damaged.
-        """
-        entry, _ = self.find(name_or_id)
-        return self._image(self.load(entry).manifest.config.digest)
-
-    def lookup(self, name_or_id: str) -> Image | None:
-        """Like ``resolve``; None for an image that does not exist or cannot be used."""
-        try:
-            return self.resolve(name_or_id)
-        except (NotFound, StoreError, ImageError):
-            return None
-
-    def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
-        """The entry that ``text`` means, and the reference if it was by name, not by id.
-
-        Raises: as ``resolve``, but a damaged image is found.
-        """
-        entries = self.entries()
-        plain = text.removeprefix("sha256:")
-        if len(plain) == 64 and digests.is_hex(plain):
-            digest = f"sha256:{plain}"
-            for entry in entries:
-                if digest in (self.image_id(entry), entry.digest):
-                    return entry, None
-            raise NotFound(f"No such image: {text}")
-        reference, invalid = try_parse(text)
-        if reference is not None:
-            # The last one wins, as a name moves to the newest entry.
-            for entry in reversed(entries):
-                if answers_to(entry, reference):
-                    return entry, reference
-        if digests.is_hex(plain):
-            found = {i: e for e in entries if (i := self.image_id(e))[7:].startswith(plain) and i}
-            if len(found) > 1:
-                raise Ambiguous(
-                    f"ambiguous reference: {text}", hint=f"it fits {len(found)} image ids"
-                )
-            if found:
-                return next(iter(found.values())), None
-        if reference is None:
-            assert invalid is not None
-            raise invalid
-        raise NotFound(f"No such image: {reference.familiar}")
 
     def tag(self, source: str, target: str) -> None:
         """Give an image another name; the name is taken from any other image.
@@ -536,6 +441,7 @@ class ImageStore:
                 key: value for key, value in (entry.annotations or {}).items() if key != REPO_DIGEST
             }
             annotations[oci.REF_NAME] = name
+            annotations[TAGGED] = times.now()
             tagged = msgspec.structs.replace(entry, annotations=annotations)
             served = (entry.annotations or {}).get(REPO_DIGEST)
             if name_of(entry) == name and served:
@@ -564,50 +470,6 @@ class ImageStore:
         from .removal import collect
 
         return collect(self)
-
-    # ---- building ----------------------------------------------------------------------------
-
-    def _image(self, image_id: str) -> Image:
-        group = [entry for entry in self.entries() if self.image_id(entry) == image_id]
-        if not group:
-            raise NotFound(f"No such image: {image_id}")
-        return self._build(group, self._owners())
-
-    def _owners(self) -> dict[str, oci.Descriptor]:
-        """Which entry has a name, should a foreign tool have given it to several."""
-        return {name: entry for entry in self.entries() if (name := name_of(entry))}
-
-    def _build(self, group: list[oci.Descriptor], owners: dict[str, oci.Descriptor]) -> Image:
-        loaded = self.load(group[0])
-        config = loaded.config
-        names = [n for entry in group if (n := name_of(entry)) and owners.get(n) is entry]
-        return Image(
-            id=loaded.manifest.config.digest,
-            names=names,
-            repo_digests=list(dict.fromkeys(d for entry in group for d in repo_digests_of(entry))),
-            manifest_digest=loaded.digest,
-            created=config.created or "",
-            size=self._size(loaded),
-            layers=list(config.rootfs.diff_ids),
-            layer_blobs=[layer.digest for layer in loaded.manifest.layers],
-            architecture=config.architecture,
-            os=config.os,
-            variant=config.variant,
-            config=msgspec.to_builtins(config),
-        )
-
-    def _size(self, loaded: Loaded) -> int:
-        """Bytes unpacked; a layer that never was unpacked counts as its blob."""
-        total = 0
-        for layer, diff_id in zip(
-            loaded.manifest.layers, loaded.config.rootfs.diff_ids, strict=True
-        ):
-            try:
-                info = self.layers.info(diff_id)
-            except StoreError:
-                info = None
-            total += info.size if info is not None else layer.size
-        return total
 
 
 def _old(path: str, now: float) -> bool:

@@ -13,7 +13,8 @@ class Image(msgspec.Struct, kw_only=True):
     """One image of the store.
 
     Attributes:
-        id: ``sha256:…`` of the config (what Docker calls the image id).
+        id: ``sha256:…`` of the config (what Docker calls the image id); of an image that was
+            committed here, of the config that it had then (see docs/images.md).
         names: canonical tagged names (``docker.io/library/redis:latest``), may be empty (dangling).
         repo_digests: ``docker.io/library/redis@sha256:…`` of manifest or index as pulled.
         manifest_digest: digest of the platform's manifest in the store.
@@ -22,6 +23,8 @@ class Image(msgspec.Struct, kw_only=True):
         layers: diff ids, bottom first.
         layer_blobs: digests of the blobs, bottom first.
         config: the OCI image config as parsed JSON (checked for types).
+        parent: id of the image that it was committed on here, or ``""``.
+        tagged: when it last got a name here, RFC 3339 or ``""``.
     """
 
     id: str
@@ -36,6 +39,8 @@ class Image(msgspec.Struct, kw_only=True):
     os: str
     variant: str = ""
     config: dict[str, object] = {}
+    parent: str = ""
+    tagged: str = ""
 
     @property
     def short_id(self) -> str:

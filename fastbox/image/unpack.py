@@ -29,7 +29,7 @@ def ensure_layers(store: ImageStore, image: Image) -> list[str]:
             store.layers.settle(diff_id for diff_id, _ in missing)
     names = []
     for diff_id in wanted:
-        names.append(layer_name(diff_id))
+        names.append(store.layers.target(layer_name(diff_id)))
         info = store.layers.info(diff_id)
         if info is not None and info.opaque:
             break  # overlayfs ignores the mark on a layer's root: leave out what it hides

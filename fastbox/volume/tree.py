@@ -11,16 +11,39 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from typing import Protocol, TypeAlias
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPAQUE = "trusted.overlay.opaque"  # of a directory that hides what is below it
 _MAX_LINKS = 40  # the kernel's own limit
 _CHUNK = 1 << 30
 # Labels of the host's security modules belong to the place, not to the content.
 _SKIPPED_XATTRS = frozenset(("security.selinux", "security.SMACK64", "security.ima"))
 
 
+Entries: TypeAlias = "dict[str, tuple[int, os.stat_result]]"
+
+
+class Walker(Protocol):
+    """What moves through a tree, or several that are seen as one; a ``Cursor`` is one."""
+
+    @property
+    def fd(self) -> int: ...
+    @property
+    def opaque(self) -> bool: ...
+    def entries(self) -> Entries: ...
+    def down(self, name: str) -> None: ...
+    def up(self) -> None: ...
+
+
 class Cursor:
-    """A descriptor that moves through a tree. Close it."""
+    """A descriptor that moves through a tree. Close it.
+
+    Attributes:
+        opaque: what the xattrs of the directory do not tell of it; see ``layered``.
+    """
+
+    opaque = False
 
     def __init__(self, directory: int | str) -> None:
         if isinstance(directory, str):
@@ -40,6 +63,13 @@ class Cursor:
         here = os.fstat(self.fd)
         self._move(os.open(name, _DIRECTORY, dir_fd=self.fd))
         self._trail.append((here.st_dev, here.st_ino))
+
+    def entries(self) -> Entries:
+        """What is in the directory: name -> (descriptor of the directory, status)."""
+        return {
+            name: (self.fd, os.stat(name, dir_fd=self.fd, follow_symlinks=False))
+            for name in os.listdir(self.fd)
+        }
 
     def up(self) -> None:
         """Back to where ``down`` was called.
@@ -109,9 +139,15 @@ def open_directory(root: int, path: str) -> int | None:
 
 def size(directory: str) -> int:
     """Bytes of the files in a tree, those with several names once."""
+    return measure(directory)[0]
+
+
+def measure(directory: str) -> tuple[int, int]:
+    """(``size``, number of entries) of a tree."""
     seen: set[tuple[int, int]] = set()
-    total = 0
+    total = count = 0
     for found in _walk(directory):
+        count += 1
         if stat.S_ISDIR(found.st_mode):
             continue
         if found.st_nlink > 1:
@@ -119,7 +155,7 @@ def size(directory: str) -> int:
                 continue
             seen.add((found.st_dev, found.st_ino))
         total += found.st_size
-    return total
+    return total, count
 
 
 def _walk(directory: str) -> Iterator[os.stat_result]:
@@ -147,14 +183,19 @@ class Copy:
     modes, times, extended attributes, hard links, holes, symlinks, devices, fifos and sockets.
 
     Args:
-        source, target: directory descriptors. Nobody else writes into target meanwhile.
+        source: a directory's descriptor, or what walks through it.
+        target: a directory's descriptor. Nobody else writes into it meanwhile.
         links: an empty directory on target's file system, for the names of hard-linked files.
+        overlay: copy the marks of overlayfs too: the source is the upper directory of one.
     """
 
-    def __init__(self, source: int, target: int, links: int) -> None:
+    def __init__(
+        self, source: int | Walker, target: int, links: int, *, overlay: bool = False
+    ) -> None:
         self._source = source
         self._target = target
         self._links = links
+        self._overlay = overlay
         self._linked: set[tuple[int, int]] = set()
 
     def run(self) -> None:
@@ -163,13 +204,22 @@ class Copy:
         Raises:
             OSError: the target is incomplete.
         """
+        if not isinstance(self._source, int):
+            self._run(self._source)
+            return
+        with Cursor(self._source) as source:
+            self._run(source)
+
+    def _run(self, source: Walker) -> None:
         levels: list[list[str]] = []
-        with Cursor(self._source) as source, Cursor(self._target) as target:
+        with Cursor(self._target) as target:
             while True:
-                levels.append(self._entries(source.fd, target.fd))
+                levels.append(self._entries(source, target.fd))
                 while not levels[-1]:
                     # After the content, which would have changed the times.
-                    copy_metadata(source.fd, target.fd)
+                    copy_metadata(source.fd, target.fd, overlay=self._overlay)
+                    if self._overlay and source.opaque:
+                        os.setxattr(target.fd, OPAQUE, b"y")
                     levels.pop()
                     if not levels:
                         return
@@ -179,18 +229,17 @@ class Copy:
                 source.down(name)
                 target.down(name)
 
-    def _entries(self, source: int, target: int) -> list[str]:
+    def _entries(self, source: Walker, target: int) -> list[str]:
         """Copy all entries of a directory; subdirectories are made and returned."""
         folders = []
-        for name in os.listdir(source):
-            found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        for name, (directory, found) in source.entries().items():
             if stat.S_ISDIR(found.st_mode):
                 os.mkdir(name, 0o700, dir_fd=target)
                 folders.append(name)
             elif found.st_nlink > 1:
-                self._linked_entry(name, found, source, target)
+                self._linked_entry(name, found, directory, target)
             else:
-                _entry(name, found, source, target)
+                self._entry(name, found, directory, target)
         return folders
 
     def _linked_entry(self, name: str, found: os.stat_result, source: int, target: int) -> None:
@@ -199,61 +248,60 @@ class Copy:
         if identity in self._linked:
             os.link(kept, name, src_dir_fd=self._links, dst_dir_fd=target, follow_symlinks=False)
             return
-        _entry(name, found, source, target)
+        self._entry(name, found, source, target)
         os.link(name, kept, src_dir_fd=target, dst_dir_fd=self._links, follow_symlinks=False)
         self._linked.add(identity)
 
+    def _entry(self, name: str, found: os.stat_result, source: int, target: int) -> None:
+        """Copy anything but a directory."""
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
+            self._file(name, source, target)
+            return
+        if kind == stat.S_IFLNK:
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        else:
+            os.mknod(name, kind | 0o600, found.st_rdev, dir_fd=target)
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
+        # Such a thing cannot be opened without effects. The directory is ours, the name no symlink
+        # that is followed.
+        places = f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}"
+        _xattrs(*places, overlay=self._overlay)
+        if kind != stat.S_IFLNK:
+            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
+        times = (found.st_atime_ns, found.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
 
-def _entry(name: str, found: os.stat_result, source: int, target: int) -> None:
-    """Copy anything but a directory."""
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFREG:
-        _file(name, source, target)
-        return
-    if kind == stat.S_IFLNK:
-        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-    else:
-        os.mknod(name, kind | 0o600, found.st_rdev, dir_fd=target)
-    os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
-    # Such a thing cannot be opened without effects. The directory is ours, the name no symlink
-    # that is followed.
-    _xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
-    if kind != stat.S_IFLNK:
-        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
-    times = (found.st_atime_ns, found.st_mtime_ns)
-    os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
-
-
-def _file(name: str, source: int, target: int) -> None:
-    # Not blocking, should it have become a fifo since.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    reader = os.open(name, flags, dir_fd=source)
-    try:
-        found = os.fstat(reader)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.ESTALE, "a file was replaced while it was copied", name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        writer = os.open(name, flags, 0o600, dir_fd=target)
+    def _file(self, name: str, source: int, target: int) -> None:
+        # Not blocking, should it have become a fifo since.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        reader = os.open(name, flags, dir_fd=source)
         try:
-            _data(reader, writer, found.st_size)
-            copy_metadata(reader, writer)
+            found = os.fstat(reader)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.ESTALE, "a file was replaced while it was copied", name)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            writer = os.open(name, flags, 0o600, dir_fd=target)
+            try:
+                _data(reader, writer, found.st_size)
+                copy_metadata(reader, writer, overlay=self._overlay)
+            finally:
+                os.close(writer)
         finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
+            os.close(reader)
 
 
-def copy_metadata(source: int, target: int) -> None:
+def copy_metadata(source: int, target: int, *, overlay: bool = False) -> None:
     """Owner, extended attributes, mode and times; in this order, as a change of owner removes
     set-id bits and file capabilities."""
     found = os.fstat(source)
     os.fchown(target, found.st_uid, found.st_gid)
-    _xattrs(source, target)
+    _xattrs(source, target, overlay=overlay)
     os.fchmod(target, stat.S_IMODE(found.st_mode))
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _xattrs(source: int | str, target: int | str) -> None:
+def _xattrs(source: int | str, target: int | str, *, overlay: bool) -> None:
     follow = isinstance(source, int)
     try:
         names = os.listxattr(source, follow_symlinks=follow)
@@ -262,7 +310,7 @@ def _xattrs(source: int | str, target: int | str) -> None:
             return
         raise
     for name in names:
-        if name in _SKIPPED_XATTRS or name.startswith("trusted.overlay."):
+        if name in _SKIPPED_XATTRS or (name.startswith("trusted.overlay.") and not overlay):
             continue
         value = os.getxattr(source, name, follow_symlinks=follow)
         os.setxattr(target, name, value, follow_symlinks=follow)

@@ -1,0 +1,307 @@
+"""``commit``: an image of what a container has changed.
+
+Of a stopped container, the upper directory becomes the layer and the container gets an empty one
+in its place: it takes the same time however much was changed. The container goes on having its
+changes, in ``ContainerRecord.committed``. What is killed in between leaves it whole:
+
+1. The layer's metadata are written, and an empty directory under its name, owned as the upper one.
+2. The record names the layer, on top of the others. It is empty: nothing has changed.
+3. Layer and upper directory swap their places, in one step. Nothing has changed again.
+4. The image is made to exist, by one entry of the index.
+
+Of a container that runs the upper directory is copied, file by file (sharing the blocks where the
+file system can), while the container is paused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import Conflict, InvalidArgument, NotFound
+from ..image import changes as dockerfile
+from ..image import pending
+from ..image.importer import add_built
+from ..oci import image as oci
+from ..oci import reference as references
+from ..oci import times
+from ..volume.tree import Copy, copy_metadata
+from . import inspect, layered
+from .merge import environment
+from .record import Container, ContainerRecord, Status
+from .store import storing
+
+if TYPE_CHECKING:
+    from ..image.finding import Loaded
+    from ..image.layers import LayerInfo
+    from ..image.store import ImageStore
+    from ..image.types import Image
+    from .lifecycle import Lifecycle
+
+_ATTEMPTS = 5  # to copy what a container that is not paused is changing
+_MOVED = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
+_CANNOT_SWAP = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV)
+
+
+def commit(
+    lifecycle: Lifecycle,
+    images: ImageStore,
+    container_id: str,
+    reference: str | None = None,
+    *,
+    message: str = "",
+    author: str = "",
+    changes: Iterable[str] = (),
+    pause: bool = True,
+) -> Image:
+    """See ``Engine.commit``.
+
+    No garbage is collected meanwhile (the lease), so the layer stays until the image names it. The
+    container's lock is held only while the layer is made: who has the index's may wait for it.
+    """
+    name = _name(reference)
+    store = lifecycle.store
+    with images.lease():
+        record = store.load_record(container_id)
+        parent = _parent(images, record)
+        if len(parent.manifest.layers) >= oci.MAX_LAYERS:
+            raise InvalidArgument(
+                f"max depth exceeded: the image of container {record.name} has"
+                f" {len(parent.manifest.layers)} layers",
+                hint="`fastbox export` and `fastbox import` make an image of one layer",
+            )
+        config = dockerfile.apply(_config(record, parent.config.config), changes)
+        made = oci.History(
+            created=times.now(),
+            created_by=" ".join(inspect.command(record) or []),
+            author=author,
+            comment=message,
+        )
+        room = oci.MAX_LAYERS - len(parent.manifest.layers)
+        with storing(f"committing container {record.name}"), store.locked(container_id):
+            layers = _take(lifecycle, images, container_id, made, room, pause)
+        image = _add(images, name, parent, config, made, layers, record.image_id)
+    lifecycle.note("commit", record, comment=message, imageID=image.id, imageRef=reference or "")
+    if name is not None:
+        images.journal.image("tag", image.id, references.parse(name).familiar, image.config)
+    return image
+
+
+def _name(reference: str | None) -> str | None:
+    if not reference:
+        return None
+    parsed = references.parse(reference)
+    if parsed.digest:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    return parsed.canonical
+
+
+def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:
+    """Manifest and config of the container's image."""
+    try:
+        entry, _ = images.find(record.image_id)
+    except (NotFound, InvalidArgument) as error:
+        raise NotFound(
+            f"the image of container {record.name} is gone: No such image: {record.image_id}",
+            hint="`fastbox export` and `fastbox import` make an image of the whole container",
+        ) from error
+    return images.load(entry)
+
+
+# ---- the config ------------------------------------------------------------------------------
+
+
+def _config(record: ContainerRecord, image: oci.Defaults | None) -> oci.Defaults:
+    """How the container was run: what its image said, and its own configuration over that."""
+    image = image or oci.Defaults()
+    own = record.config
+    volumes = [*record.image_volumes, *inspect.anonymous_volumes(record)]
+    return oci.Defaults(
+        user=record.user,
+        exposed_ports={port: {} for port in record.exposed_ports} or None,
+        env=environment((), image.env or [], own.env) or None,
+        entrypoint=inspect.entrypoint(record) or None,
+        cmd=inspect.command(record) or None,
+        volumes={path: {} for path in volumes} or None,
+        working_dir=own.workdir or image.working_dir,
+        labels=record.labels or None,
+        stop_signal=own.stop_signal or image.stop_signal,
+        stop_timeout=image.stop_timeout if own.stop_timeout is None else own.stop_timeout,
+        healthcheck=record.healthcheck,
+        shell=image.shell,
+    )
+
+
+# ---- the layer -------------------------------------------------------------------------------
+
+
+def _take(
+    lifecycle: Lifecycle,
+    images: ImageStore,
+    container_id: str,
+    made: oci.History,
+    room: int,
+    pause: bool,
+) -> list[str]:
+    """Make a layer of what the container has changed since its last commit; the caller has its
+    lock.
+
+    Args:
+        room: how many layers the image may have above its parent's.
+
+    Returns:
+        Names of the container's own layers, the new one last; or one for all, if there is no room.
+    """
+    container = lifecycle.store.load(container_id)
+    record = container.record
+    _check(container)
+    layers_dir = lifecycle.layers_dir
+    own = [
+        name
+        for name in layered.own_layers(record, layers_dir)
+        if os.listdir(f"{layers_dir}/{name}")  # of a commit that was killed
+    ]
+    for name in own:
+        pending.adopt(images.layers, name)
+    upper = f"{container.directory}/upper"
+    if len(own) >= room:
+        everything = layered.writable(container.directory, record, layers_dir)
+        with lifecycle.frozen(container, pause):
+            return [_copied(images, everything, made)]
+    new = ""
+    if not container.state.status.is_up and os.listdir(upper):
+        new = _swapped(lifecycle, images, record, own, made)
+    if not new:
+        with lifecycle.frozen(container, pause):
+            new = _copied(images, [upper], made)
+    return [*reversed(own), new]
+
+
+def _check(container: Container) -> None:
+    why = {Status.DEAD: "Dead", Status.REMOVING: "being removed"}.get(container.state.status)
+    if why is not None:
+        raise Conflict(f"You cannot commit container {container.name} which is {why}")
+
+
+def _swapped(
+    lifecycle: Lifecycle,
+    images: ImageStore,
+    record: ContainerRecord,
+    own: list[str],
+    made: oci.History,
+) -> str:
+    """Make the upper directory a layer; its name, ``""`` where the file system cannot swap."""
+    from .._core.tree import exchange, remove_tree
+
+    store, layers_dir = lifecycle.store, lifecycle.layers_dir
+    directory = store.directory(record.id)
+    before = record.layers, record.committed
+    name = pending.announce(images.layers, made)
+    _make_alike(f"{directory}/upper", f"{layers_dir}/{name}")
+    record.layers = [name, *own, *layered.image_layers(record)]
+    record.committed = [name, *own]
+    store.save_record(record)
+    try:
+        exchange(f"{directory}/upper", f"{layers_dir}/{name}")
+    except OSError as error:
+        record.layers, record.committed = before
+        store.save_record(record)
+        images.layers.remove(name)
+        if error.errno not in _CANNOT_SWAP:
+            raise
+        return ""
+    # Where overlayfs keeps an index, that is of the one upper directory.
+    remove_tree(f"{directory}/work/index")
+    return name
+
+
+def _make_alike(source: str, target: str) -> None:
+    """An empty directory with owner, mode, times and attributes of another."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.mkdir(target, 0o700)
+    with contextlib.ExitStack() as opened:
+        fds = []
+        for path in (source, target):
+            fds.append(os.open(path, flags))
+            opened.callback(os.close, fds[-1])
+        copy_metadata(fds[0], fds[1])
+
+
+def _copied(images: ImageStore, directories: Sequence[str], made: oci.History) -> str:
+    """Make a layer that has what upper directories have, top first, as one; its name."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        staged, links = images.stage_layer(), images.stage_layer()
+        try:
+            _copy(directories, staged, links)
+            name = pending.announce(images.layers, made)
+            os.rename(staged, os.path.join(images.layers.directory, name))
+            return name
+        except OSError as error:
+            # The container, not paused, moved or removed what was being copied; or has ended.
+            if error.errno not in _MOVED or attempt == _ATTEMPTS:
+                raise
+        finally:
+            images.discard_layer(staged)
+            images.discard_layer(links)
+    raise AssertionError("unreachable")
+
+
+def _copy(directories: Sequence[str], target: str, links: str) -> None:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with contextlib.ExitStack() as opened:
+        walk = opened.enter_context(layered.Layered(directories))
+        fds = []
+        for path in (target, links):
+            fds.append(os.open(path, flags))
+            opened.callback(os.close, fds[-1])
+        Copy(walk, fds[0], fds[1], overlay=True).run()
+
+
+# ---- the image -------------------------------------------------------------------------------
+
+
+def _add(
+    images: ImageStore,
+    name: str | None,
+    parent: Loaded,
+    config: oci.Defaults,
+    made: oci.History,
+    layers: list[str],
+    parent_id: str,
+) -> Image:
+    """Make the image exist."""
+    base = parent.config
+    diff_ids, descriptors = list(base.rootfs.diff_ids), list(parent.manifest.layers)
+    history = list(base.history or [])
+    for layer in layers:
+        info = pending.adopt(images.layers, layer)
+        diff_id, descriptor = _layer(images, info)
+        diff_ids.append(diff_id)
+        descriptors.append(descriptor)
+        history.append(info.history or made)
+    document = oci.ImageConfig(
+        created=made.created,
+        author=made.author,
+        comment=made.comment,
+        architecture=base.architecture,
+        os=base.os,
+        os_version=base.os_version,
+        variant=base.variant,
+        config=config,
+        rootfs=oci.RootFS(diff_ids=diff_ids),
+        history=history,
+    )
+    return add_built(images, document, descriptors, name, parent=parent_id)
+
+
+def _layer(images: ImageStore, info: LayerInfo) -> tuple[str, oci.Descriptor]:
+    """Diff-id and descriptor of a commit's layer; the true ones, where it was sealed."""
+    sealed = info.sealed
+    if sealed is None or not images.blobs.has(sealed.digest, sealed.size):
+        return info.diff_id, pending.descriptor(info)
+    return sealed.diff_id, oci.Descriptor(
+        media_type=sealed.media_type, digest=sealed.digest, size=sealed.size
+    )
