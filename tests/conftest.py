@@ -139,6 +139,21 @@ def session_base() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def configuration(session_base: str) -> Iterator[str]:
+    """A configuration file that says nothing, in the place of this host's files; its path."""
+    path = os.path.join(session_base, "config.toml")
+    with open(path, "w") as file:
+        file.write('daemon-json = ""\n')
+    before = os.environ.get("FASTBOX_CONFIG")
+    os.environ["FASTBOX_CONFIG"] = path
+    yield path
+    if before is None:
+        del os.environ["FASTBOX_CONFIG"]
+    else:
+        os.environ["FASTBOX_CONFIG"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
 def forwarding() -> Iterator[None]:
     """The host forwards packets after the tests if it did before."""
     paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]

@@ -50,6 +50,8 @@ class Command:
             "HOME": home,
             "LANG": "C.UTF-8",
             "TERM": "dumb",
+            # conftest's empty file, not what the host is configured for
+            "FASTBOX_CONFIG": os.environ.get("FASTBOX_CONFIG", ""),
             **(env or {}),
         }
 
