@@ -196,6 +196,7 @@ class Engine(
                 self._volumes,
                 self.cgroup_parent,
                 self._container_networks,
+                driver=self._images.driver,
                 transient=transient,
             )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .. import atomic, locks
+from .. import atomic, graphdriver, locks
 from ..container import init_layer
 from ..errors import ArchiveError, FastboxError, StoreError
 from ..image import trash
@@ -211,7 +211,12 @@ class Place:
         except OSError as error:
             raise StoreError(f"{path}: {(error.strerror or '').lower()}") from error
         try:
-            return tar.extract(fd, staging, max_bytes=space_for_layer(self._store))
+            return tar.extract(
+                fd,
+                staging,
+                whiteouts=graphdriver.whiteouts(self._store.driver),
+                max_bytes=space_for_layer(self._store),
+            )
         finally:
             os.close(fd)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ArchiveError
+from ..graphdriver import whiteouts_in
 
 if TYPE_CHECKING:
     from .._core.tar import Extracted
@@ -39,6 +40,7 @@ class Unpacking:
 
         self.staging = staging
         self._extract = tar.extract
+        self._whiteouts = whiteouts_in(staging)
         self._cancel = tar.Cancel()
         self._fd = fd
         self.max_bytes = max_bytes
@@ -128,6 +130,7 @@ class Unpacking:
             self._result = self._extract(
                 self._read_end,
                 self.staging,
+                whiteouts=self._whiteouts,
                 max_bytes=self.max_bytes,
                 on_progress=self._on_progress,
                 cancel=self._cancel,

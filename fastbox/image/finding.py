@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import Ambiguous, FastboxError, ImageError, InvalidArgument, NotFound, StoreError
+from ..errors import Ambiguous, FastboxError, ImageError, NotFound, StoreError
 from ..oci import digest as digests
 from ..oci import image as oci
 from ..oci import platform as platforms
 from ..oci import reference as references
 from .layers import layer_name
-from .naming import CONFIG, IMAGE_ID, PARENT, TAGGED, answers_to, name_of, repo_digests_of, try_parse
+from .naming import (
+    CONFIG,
+    IMAGE_ID,
+    PARENT,
+    TAGGED,
+    answers_to,
+    name_of,
+    repo_digests_of,
+    try_parse,
+)
 from .types import Image
 
 if TYPE_CHECKING:

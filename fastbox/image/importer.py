@@ -109,9 +109,7 @@ def put_documents(
         layers=layers,
     )
     data = oci.encode(manifest)
-    return oci.Descriptor(
-        media_type=oci.OCI_MANIFEST, digest=store.put_blob(data), size=len(data)
-    )
+    return oci.Descriptor(media_type=oci.OCI_MANIFEST, digest=store.put_blob(data), size=len(data))
 
 
 def _name(reference: str | None) -> str | None:

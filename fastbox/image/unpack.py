@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from .. import graphdriver
 from ..errors import ArchiveError, FastboxError, StoreError
 from .layers import layer_name, store_error
 
@@ -96,7 +97,12 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
     staging = ""
     try:
         staging = store.stage_layer()
-        done = tar.extract(fd, staging, max_bytes=space_for_layer(store))
+        done = tar.extract(
+            fd,
+            staging,
+            whiteouts=graphdriver.whiteouts(store.driver),
+            max_bytes=space_for_layer(store),
+        )
         if done.digest != blob:
             raise store.blobs.damaged(blob, "layer")
         if done.diff_id != diff_id:
