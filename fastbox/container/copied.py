@@ -262,7 +262,7 @@ class _Comparison:
             here = f"{path}/{name}"
             if stat.S_ISDIR(ours.st_mode):
                 folders.append((name, their is not None and stat.S_ISDIR(their.st_mode)))
-            if their is None or self._differs(name, ours, where, their):
+            if their is None or self._has_changed(name, ours, where, their):
                 self._note(here, "A" if their is None else "C", ours)
             elif ours.st_nlink > 1 and not stat.S_ISDIR(ours.st_mode):
                 self._unchanged[here] = ours
@@ -276,6 +276,16 @@ class _Comparison:
             self.files.append(ours)
         if ours.st_nlink > 1 and not stat.S_ISDIR(ours.st_mode):
             self._linked.add(ours.st_ino)
+
+    def _has_changed(
+        self, name: str, ours: os.stat_result, where: int, theirs: os.stat_result
+    ) -> bool:
+        try:
+            return self._differs(name, ours, where, theirs)
+        except OSError as error:
+            if error.errno in _GONE:
+                return True  # it was exchanged for something else this moment
+            raise
 
     def _differs(self, name: str, ours: os.stat_result, where: int, theirs: os.stat_result) -> bool:
         if _signature(ours) != _signature(theirs):
