@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
-from .checking import CheckingVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .image_verbs import ImageVerbs
@@ -43,7 +42,6 @@ DEFAULT_RUNTIME = "/run/fastbox"
 class Engine(
     ChangingVerbs,
     AttachingVerbs,
-    CheckingVerbs,
     FileVerbs,
     ImageVerbs,
     ListeningVerbs,

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ArchiveError
-from ..graphdriver import whiteouts_in
 
 if TYPE_CHECKING:
     from .._core.tar import Extracted
@@ -37,6 +36,7 @@ class Unpacking:
         self, fd: int, staging: str, max_bytes: int, on_progress: Callable[[int], None]
     ) -> None:
         from .._core import tar
+        from ..graphdriver import whiteouts_in
 
         self.staging = staging
         self._extract = tar.extract

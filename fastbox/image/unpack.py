@@ -6,7 +6,6 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from .. import graphdriver
 from ..errors import ArchiveError, FastboxError, StoreError
 from .layers import layer_name, store_error
 
@@ -83,6 +82,7 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
         StoreError: the blob is missing or damaged, or the disk is full.
         ArchiveError: the archive is malformed, or not the one that the image config means.
     """
+    from .. import graphdriver
     from .._core import tar
 
     path = store.blob_path(blob)

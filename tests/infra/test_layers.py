@@ -36,7 +36,6 @@ MAY_IMPORT = {
     "image": LOWER | {"events", "registry", "volume"},
     "container": LOWER | {"events", "image", "network", "volume"},
     "check": LOWER | {"container", "image", "network", "volume"},
-    "checking": LOWER | {"check", "container"},
     "info": LOWER | {"container"},
     "verbs": LOWER | {"container"},
     "listening": {"events"},
@@ -45,12 +44,12 @@ MAY_IMPORT = {
     "network_verbs": LOWER | {"container", "network"},
     "image_verbs": LOWER | {"container", "image", "registry"},
     "registry_verbs": LOWER | {"image", "registry"},
-    "resource_verbs": LOWER | {"container"},
+    "resource_verbs": LOWER | {"check", "container", "network", "volume"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
-    | {"attaching", "checking", "files", "resource_verbs", "supervised", "listening"}
+    | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
