@@ -340,7 +340,7 @@ def _insecure_one(text: str) -> str:
     host = host if colon and port.isdigit() else text
     if not _HOST_PORT.fullmatch(text):
         try:
-            return str(ipaddress.IPv6Address(text))
+            return f"[{ipaddress.IPv6Address(text)}]"
         except ValueError:
             raise ValueError(
                 f'insecure registry {text} is not valid: invalid host "{host}"'

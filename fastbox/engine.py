@@ -6,6 +6,7 @@ use ``fastbox.AsyncEngine``, which has the same methods as coroutines.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -276,7 +277,13 @@ class Engine(
         self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
         for box in boxes:
             box.networking = self._container_networks.shown(box)
-        chosen = select(boxes, all=all, filters=filters or {}, image_of=self._try_image)
+        chosen = select(
+            boxes,
+            all=all,
+            filters=filters or {},
+            image_of=self._try_image,
+            layers_of=lambda image: self._images.layers.directories(image.layers),
+        )
         if size:
             for box in chosen:
                 self._measure(box)
@@ -414,7 +421,28 @@ class Engine(
             NotFound; Conflict: it is running.
         """
         container_id = self._containers.resolve(container)
+        own = self._committed([container_id])
         self._lifecycle.remove(container_id, force=force, volumes=volumes)
+        self._release(own)
+
+    def _committed(self, container_ids: list[str]) -> list[str]:
+        """The layers that were upper directories of containers."""
+        from .errors import StoreError
+
+        found: list[str] = []
+        for container_id in container_ids:
+            with contextlib.suppress(NotFound, StoreError):  # a damaged record tells none
+                found += self._containers.load_record(container_id).committed
+        return found
+
+    def _release(self, layers: list[str]) -> None:
+        """Delete layers of containers that are gone, unless an image has them."""
+        if layers:
+            from .errors import FastboxError
+            from .image.removal import release
+
+            with contextlib.suppress(FastboxError):  # the next collection will
+                release(self._images, layers)
 
     def wait(self, container: str) -> int:
         """Block until the container is not running; its exit status."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any
 
+from .errors import FastboxError
+
 if TYPE_CHECKING:
+    from .container.lifecycle import Lifecycle
+    from .container.store import ContainerStore
+    from .image.history import HistoryEntry
     from .image.store import ImageStore
     from .image.types import Image, PullResult, Removed
 
@@ -14,9 +19,15 @@ class ImageVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        root: str
+        runtime_dir: str
 
         @property
         def _images(self) -> ImageStore: ...
+        @property
+        def _containers(self) -> ContainerStore: ...
+        @property
+        def _lifecycle(self) -> Lifecycle: ...
         def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]: ...
 
     def pull(
@@ -24,6 +35,7 @@ class ImageVerbs:
         reference: str,
         *,
         platform: str | None = None,
+        all_platforms: bool = False,
         progress: Callable[[Any], None] | None = None,
     ) -> PullResult:
         """Download an image and unpack its layers.
@@ -31,6 +43,7 @@ class ImageVerbs:
         Args:
             reference: ``NAME[:TAG|@DIGEST]``; short names mean Docker Hub.
             platform: ``os/arch[/variant]``; None is the host's.
+            all_platforms: store what there is for other platforms as well.
             progress: told each step (a ``fastbox.image.progress.ProgressEvent``), in this thread.
 
         Raises:
@@ -39,7 +52,36 @@ class ImageVerbs:
         """
         from .image.pull import pull
 
-        return pull(self._images, reference, platform=platform, progress=progress)
+        return pull(
+            self._images,
+            reference,
+            platform=platform,
+            all_platforms=all_platforms,
+            progress=progress,
+        )
+
+    def pull_all(
+        self,
+        repository: str,
+        *,
+        platform: str | None = None,
+        all_platforms: bool = False,
+        progress: Callable[[Any], None] | None = None,
+    ) -> list[PullResult]:
+        """Download every tag of a repository; arguments as for ``pull``.
+
+        Raises:
+            InvalidArgument: the name has a tag. The others: as ``pull``, of the first that fails.
+        """
+        from .image.pull import pull_all
+
+        return pull_all(
+            self._images,
+            repository,
+            platform=platform,
+            all_platforms=all_platforms,
+            progress=progress,
+        )
 
     def images(
         self,
@@ -123,8 +165,106 @@ class ImageVerbs:
             output=output,
         )
 
-    def inspect_image(self, name_or_id: str) -> dict[str, Any]:
-        """Docker's JSON of an image."""
-        from .image.inspect import inspect
+    def commit(
+        self,
+        container: str,
+        reference: str | None = None,
+        *,
+        message: str = "",
+        author: str = "",
+        changes: Iterable[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of a container: its image's layers, and one of what it has changed.
 
-        return inspect(self.image(name_or_id))
+        Of a stopped container this takes the same time however much that is; of a running one, its
+        changes are copied. The image's archive, digests and blob are made when something needs
+        them (see docs/images.md). What is in volumes is not included.
+
+        Args:
+            reference: name for the image; None leaves it dangling.
+            changes: Dockerfile instructions (``"CMD [\\"sh\\"]"``) for the image's config.
+            pause: keep a running container paused while its files are copied.
+
+        Returns:
+            The image; its size does not count the new layer yet.
+
+        Raises:
+            NotFound: no such container, or its image is gone. InvalidArgument: bad reference or
+            instruction, or there are too many layers. StoreError: the disk is full, or the like.
+        """
+        from .container.commit import commit, settle_soon
+
+        image = commit(
+            self._lifecycle,
+            self._images,
+            self._containers.resolve(container),
+            reference,
+            message=message,
+            author=author,
+            changes=changes,
+            pause=pause,
+        )
+        settle_soon(self.root, self.runtime_dir)
+        return image
+
+    def settle_images(self, *, seal: bool = False) -> None:
+        """Finish in the background what commits have put off: bring their layers to the disk.
+
+        Args:
+            seal: make their archives, too.
+
+        Raises:
+            FastboxError: the first that could not be finished; the others were.
+        """
+        from .image import pending
+        from .image.seal import seal_all
+
+        images = self._images
+        pending.settle(images.layers, pending.unsettled(images.layers))
+        failures: list[FastboxError] = []
+        if seal:
+            seal_all(images, failures.append)
+        for failure in failures:
+            raise failure
+
+    def check_platform(self, name_or_id: str, platform: str) -> None:
+        """See that an image is one for a platform (``os/arch[/variant]``).
+
+        Raises:
+            NotFound: it is not. InvalidArgument: no platform.
+        """
+        from .errors import NotFound
+        from .oci.platform import normalise, parse, runs
+
+        wanted = runs(parse(platform))
+        image = self.image(name_or_id)
+        has = normalise(image.os, image.architecture, image.variant)
+        if has not in wanted:
+            raise NotFound(
+                f"image with reference {name_or_id} was found but does not provide the specified"
+                f" platform ({platform})",
+                hint=f"the one here is for {has}",
+            )
+
+    def history(self, name_or_id: str) -> list[HistoryEntry]:
+        """How an image came about, the last step first.
+
+        Raises:
+            NotFound, Ambiguous
+        """
+        from .image.history import history
+
+        return history(self._images, name_or_id)
+
+    def inspect_image(self, name_or_id: str) -> dict[str, Any]:
+        """Docker's JSON of an image; of one that was committed, its archives are made first, which
+        tell its true diff-ids."""
+        from .image.inspect import inspect
+        from .image.seal import sealed
+
+        self.image(name_or_id)  # a damaged one is told first
+        sealed(self._images, name_or_id)
+        image, layers = self.image(name_or_id), self._images.layers
+        names = layers.directories(reversed(image.layers))
+        return inspect(image, [f"{layers.directory}/{name}" for name in names])

@@ -7,6 +7,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .configuration import Configuration
     from .engine import Engine
 
 OCI_RUNTIME_VERSION = "1.1.0"
@@ -37,10 +38,11 @@ def _go_arch() -> str:
 
 def info(engine: Engine) -> dict[str, Any]:
     """The store's contents and the host's abilities, under Docker's keys where it has one."""
-    from . import graphdriver
+    from . import configuration, graphdriver
     from .container import cgroups
     from .container.record import Status
 
+    configured = configuration.load()
     boxes = engine.containers(all=True)
     states = [box.state.status for box in boxes]
     layout = cgroups.detect()
@@ -76,12 +78,34 @@ def info(engine: Engine) -> dict[str, Any]:
         "Name": os.uname().nodename,
         "DockerRootDir": engine.root,
         "RuntimeDir": engine.runtime_dir,
+        "RegistryConfig": _registries(configured),
+        "ConfigurationFiles": configured.files,
         "ServerVersion": version()["Version"],
         "Warnings": [
             *_warnings(),
             *_of_driver(engine.root, driver),
             *(f"WARNING: {x}" for x in engine.network_obstacles()),
         ],
+    }
+
+
+def _registries(configured: Configuration) -> dict[str, Any]:
+    """Docker's ``RegistryConfig``. This machine itself is always among the excepted networks."""
+    mirrors = configured.registry_mirrors
+    insecure = configured.insecure_registries
+    indexes: dict[str, Any] = {
+        "docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+    }
+    for name in insecure:
+        if "/" not in name:
+            index = {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+            indexes.setdefault(name, index)
+    cidrs = [entry for entry in insecure if "/" in entry]
+    local = [cidr for cidr in ("::1/128", "127.0.0.0/8") if cidr not in cidrs]
+    return {
+        "IndexConfigs": indexes,
+        "InsecureRegistryCIDRs": cidrs + local,
+        "Mirrors": mirrors,
     }
 
 

@@ -25,6 +25,7 @@ class ChangingVerbs:
         def _lifecycle(self) -> Lifecycle: ...
 
         def _all_containers(self) -> list[Container]: ...
+        def _release(self, layers: list[str]) -> None: ...
 
     def restart(
         self, container: str, *, timeout: int | None = None, signal: str | None = None
@@ -128,4 +129,8 @@ class ChangingVerbs:
         """
         from .container.prune import prune
 
-        return prune(self._lifecycle, self._all_containers(), filters or {})
+        boxes = self._all_containers()
+        removed, freed = prune(self._lifecycle, boxes, filters or {})
+        gone = set(removed)
+        self._release([name for box in boxes if box.id in gone for name in box.record.committed])
+        return removed, freed

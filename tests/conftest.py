@@ -174,6 +174,17 @@ def base(session_base: str, request: pytest.FixtureRequest) -> Iterator[str]:
         remove_tree(path)
 
 
+@pytest.fixture
+def in_memory(base: str) -> Iterator[str]:
+    """A directory on a file system in memory, where syncing costs nothing: for what is killed at
+    each of its steps."""
+    path = os.path.join(base, "memory")
+    os.mkdir(path, 0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
 @pytest.fixture(scope="session")
 def templates(session_base: str) -> Templates:
     return Templates(session_base)

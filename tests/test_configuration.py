@@ -63,7 +63,7 @@ def test_every_key(toml: Write) -> None:
     )
     assert configuration.load() == configuration.Configuration(
         registry_mirrors=["https://one.example/", "http://two.example:5000/a/"],
-        insecure_registries=["reg.example:5000", "plain.example", "10.0.0.0/8", "::1"],
+        insecure_registries=["reg.example:5000", "plain.example", "10.0.0.0/8", "[::1]"],
         max_concurrent_downloads=8,
         max_concurrent_uploads=1,
         layer_compression="zstd",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import atomic
 from ..errors import FastboxError, ImageError, InvalidArgument, StoreError
 from ..image.layers import layer_name
-from ..image.naming import IMAGE_ID, name_of, repo_digests_of
+from ..image.naming import CONFIG, IMAGE_ID, PENDING, is_pending, name_of, repo_digests_of
 from ..oci import image as oci
 from ..oci import platform as platforms
 from ..oci import reference as references
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .blobs import Blobs
     from .problems import Look
 
-PENDING = "dev.fastbox.pending"  # of a layer that a commit made, and that has no blob yet
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MAX_DEPTH = 4
 _MAX_MANIFEST = oci.MAX_DOCUMENT
@@ -119,7 +118,7 @@ class _Walk:
             return
         if image not in known.images:
             known.images.append(image)
-        if PENDING in (layer.annotations or {}):
+        if is_pending(layer):
             known.pending = True
             return
         self._blobs.need(layer.digest, image)
@@ -180,12 +179,12 @@ def _rebuild(look: Look, blobs: Blobs, path: str) -> str | None:
         entry = _as_image(look, blobs, digest)
         if entry is None:
             continue
-        annotations = {IMAGE_ID: (entry.annotations or {})[IMAGE_ID]}
+        annotations = entry.annotations or {}
         name, image_id = named.get(digest, ("", ""))
         if name:
             annotations[oci.REF_NAME] = name
-        if image_id:
-            annotations[IMAGE_ID] = image_id
+        if image_id and image_id != annotations[IMAGE_ID]:
+            annotations |= {IMAGE_ID: image_id, CONFIG: annotations[IMAGE_ID]}
         entry.annotations = annotations
         entries.append(entry)
     with look.images.locked():
@@ -217,10 +216,13 @@ def _as_image(look: Look, blobs: Blobs, digest: str) -> oci.Descriptor | None:
         config = oci.decode_config(store.read(document.config.digest, "config"), document)
     except (ImageError, StoreError):
         return None
+    annotations = {IMAGE_ID: document.config.digest}
+    if any(map(is_pending, document.layers)):
+        annotations[PENDING] = "1"
     return oci.Descriptor(
         media_type=document.media_type or oci.OCI_MANIFEST,
         digest=digest,
         size=size,
-        annotations={IMAGE_ID: document.config.digest},
+        annotations=annotations,
         platform=oci.PlatformSpec(config.architecture, config.os, config.variant or None),
     )

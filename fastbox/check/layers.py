@@ -14,7 +14,7 @@ import msgspec
 from .. import atomic, graphdriver, locks
 from ..container import init_layer
 from ..errors import ArchiveError, FastboxError, StoreError
-from ..image import trash
+from ..image import pending, trash
 from ..image.layers import NAME_LENGTH, LayerInfo, boot_id, layer_name
 from ..image.unpack import space_for_layer
 from ..oci import digest as digests
@@ -56,21 +56,24 @@ def check(look: Look, users: dict[str, list[str]]) -> None:
 
     _Init(look).check()
     places = []
+    aliased: set[str] = set()
     there = _there(look)
     for name in sorted({*there, *look.layers, *users}):
-        place = Place(look, name, users.get(name, []))
+        place = Place(look, name, users.get(name, []), aliased)
         if place.is_wanted or name in there:
             places.append(place)
+        if place.real != name and place.has_work:
+            aliased.add(place.real)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="check") as pool:
-        pending = {pool.submit(place.verify): place for place in places if place.has_work}
+        futures = {pool.submit(place.verify): place for place in places if place.has_work}
         try:
             for place in places:
                 if not place.has_work:
                     place.judge(Verified())
-            for future in as_completed(pending):
-                pending[future].judge(future.result())
+            for future in as_completed(futures):
+                futures[future].judge(future.result())
         except BaseException:
-            for future in pending:
+            for future in futures:
                 future.cancel()
             raise
     look.counted("layer", len(there))
@@ -97,16 +100,23 @@ def _there(look: Look) -> list[str]:
 
 
 class Place:
-    """The directory of one layer, its metadata, and what is known of it."""
+    """The directory of one layer, its metadata, and what is known of it.
 
-    def __init__(self, look: Look, name: str, users: list[str]) -> None:
+    Args:
+        users: names of the containers that are made of it.
+        aliased: directories that are looked at under another name.
+    """
+
+    def __init__(self, look: Look, name: str, users: list[str], aliased: set[str]) -> None:
         self._look = look
         self._store = look.images
         self.name = name
         self.users = users
+        self._aliased = aliased
         self.path = os.path.join(self._store.layers.directory, name)
         self.meta_path = os.path.join(self._store.layers.meta, f"{name}.json")
         self.known: Known | None = look.layers.get(name)
+        self.real = name  # the directory that it leads to, if it is one of a commit
         self.wrong = self._what_is_wrong()
         self.meta, self.meta_wrong = self._read_meta()
 
@@ -142,6 +152,7 @@ class Place:
             beside = os.path.join(self._store.layers.directory, target)
             # A committed layer that was packed since: its true name leads to its first one.
             if plain and not os.path.islink(beside) and os.path.isdir(beside):
+                self.real = target
                 return ""
             return f"it is a symbolic link to {shown(target)}"
         return "it is not a directory"
@@ -253,6 +264,7 @@ class Place:
             self._absent()
         elif result.full or not result.unverifiable:
             self._judge_meta(result)
+            self._judge_age()
 
     def _found(self, kind: str, text: str) -> Problem:
         problem = self._look.found(kind, self.path, text, self._hint())
@@ -292,9 +304,25 @@ class Place:
             problem = self._found("metadata", wrong)
             problem.hint = ""
             self._look.mend(problem, lambda: self._write_meta(result.info))
-        if result.info is None and self.users and not (self.known or result.unverifiable):
+        verifiable = self.known or result.unverifiable or self.name in self._aliased
+        if result.info is None and self.users and not verifiable:
             problem = self._found("layer", "it cannot be verified: no image in the store has it")
             problem.harmless, problem.hint = True, ""
+
+    def _judge_age(self) -> None:
+        """A commit's layer is on the disk some time after it was made."""
+        meta = self.meta
+        if meta is None or not meta.pending or meta.boot in ("", boot_id()):
+            return
+        text = "made by a commit, it may be damaged: the machine was restarted before it was known"
+        problem = self._found("layer", f"{text} to be on the disk")
+        problem.hint = "commit the container again, or `fastbox system check --repair` takes it"
+        self._look.mend(problem, self._adopt)
+
+    def _adopt(self) -> None:
+        layers = self._store.layers
+        pending.adopt(layers, self.name)
+        pending.settle(layers, [self.name])
 
     def _other_facts(self, meta: LayerInfo, true: LayerInfo) -> str:
         if os.path.islink(self.path):
@@ -316,10 +344,11 @@ class Place:
             busy = self._lock_users(held)
             if busy:
                 return busy
-            for path in (self.path, self.meta_path):
-                trash.move(path, self._store.trash)
-            self._write_meta(result.info)
-            os.rename(result.staging, self.path)
+            place = os.path.join(self._store.layers.directory, self.real)
+            trash.move(place, self._store.trash)
+            if self.real == self.name:
+                self._write_meta(result.info)
+            os.rename(result.staging, place)
         result.staging = ""
         self._store.layers.settle([result.info.diff_id])
         return None
@@ -343,19 +372,18 @@ class Place:
         return ""
 
     def _is_of(self, layers: list[str]) -> bool:
-        if self.name in layers:
-            return True
-        real = os.path.basename(os.path.realpath(self.path))
-        return real in layers
+        return self.name in layers or self.real in layers
 
     def _write_meta(self, info: LayerInfo | None) -> str | None:
         """From what its blob has told, else from what the directory tells."""
         if info is None:
             info = self._counted()
-        if info is None:
-            return "nothing tells what it should say"
         if os.path.lexists(self.meta_path):
             trash.move(self.meta_path, self._store.trash)
+        if info is None:
+            if self.is_wanted:  # a commit's layer, and no image has it under this name
+                self._adopt()
+            return None
         info.boot = boot_id()
         atomic.write(self.meta_path, msgspec.json.encode(info), sync=False)
         self._store.layers.settle([info.diff_id])
@@ -375,6 +403,7 @@ class Place:
             size=size_of_tree(self.path),
             entries=entries,
             opaque=opaque,
+            pending=self.known.pending,
         )
 
 

@@ -63,6 +63,7 @@ ENTRIES = (
     Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
     Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
     Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
     Entry(
@@ -80,6 +81,11 @@ ENTRIES = (
         "Copy files/folders between a container and the local filesystem",
         "container cp, cp",
     ),
+    Entry(
+        "commit",
+        "Create a new image from a container's changes",
+        "container commit, commit",
+    ),
     Entry("create", "Create a new container", "container create, create"),
     Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(
@@ -87,6 +93,7 @@ ENTRIES = (
         "Inspect changes to files or directories on a container's filesystem",
         "container diff, diff",
     ),
+    Entry("history", "Show the history of an image", "image history, history"),
     Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
@@ -136,6 +143,7 @@ ENTRIES = (
     ),
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
+    Entry("image_settle", "Finish what commits have put off", "image settle", hidden=True),
     Entry("network_connect", "Connect a container to a network", "network connect"),
     Entry("network_create", "Create a network", "network create"),
     Entry("network_disconnect", "Disconnect a container from a network", "network disconnect"),

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidArgument, NotFound
-from . import output, parse_network, parse_policy, references, run_options
+from . import content_trust, output, parse_network, parse_policy, references, run_options
 from .cidfile import CidFile
 from .command import App, FlagCommand
 from .errors import CliError
@@ -34,6 +34,7 @@ def create_container(
         FastboxError
     """
     policy = parse_policy.pull_policy(values.pull)
+    content_trust.check(values)
     config = run_options.build(values, words)
     if config.oom_kill_disable and not config.memory:
         output.error(

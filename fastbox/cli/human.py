@@ -110,6 +110,17 @@ def local_time(timestamp: str) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(nanoseconds // 1_000_000_000))
 
 
+def rfc3339_local(timestamp: str) -> str:
+    """``2006-01-02T15:04:05-07:00``, in the local zone; ``Z`` is UTC."""
+    nanoseconds = parse_time(timestamp) if timestamp else -62135596800 * 1_000_000_000
+    if nanoseconds <= 0 and not timestamp.startswith("1970-01-01"):
+        return "0001-01-01T00:00:00Z"
+    moment = time.localtime(nanoseconds // 1_000_000_000)
+    zone = time.strftime("%z", moment)
+    end = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + end
+
+
 def parse_duration(text: str) -> float:
     """Go's ``1h30m``, ``1.5s``, ``-10m`` in seconds.
 

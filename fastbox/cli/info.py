@@ -67,8 +67,24 @@ def _text(facts: dict[str, Any]) -> str:
         f" ID: {fact('ID')}",
         f" Docker Root Dir: {fact('DockerRootDir')}",
         f" Runtime Dir: {fact('RuntimeDir')}",
+        *_registries(facts.get("RegistryConfig") or {}),
+        *_list("Configuration Files", facts.get("ConfigurationFiles") or ()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _registries(config: dict[str, Any]) -> list[str]:
+    """What is excepted from TLS, and the mirrors of Docker Hub."""
+    indexes = config.get("IndexConfigs") or {}
+    names = [name for name, index in indexes.items() if not index["Secure"]]
+    insecure = [*names, *(config.get("InsecureRegistryCIDRs") or ())]
+    mirrors = _list("Registry Mirrors", config.get("Mirrors") or ())
+    return _list("Insecure Registries", insecure) + mirrors
+
+
+def _list(title: str, items: Any) -> list[str]:
+    """A title and an item a line, nothing for no items."""
+    return [f" {title}:", *(f"  {item}" for item in items)] if items else []
 
 
 def _security(options: Any) -> list[str]:

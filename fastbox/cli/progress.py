@@ -30,16 +30,18 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-            self.bars = None
+        self._end_bars()
 
     def update(self, event: Any) -> None:
         """Show one event: ``id``, ``status``, ``current`` and ``total`` bytes."""
         if self.quiet:
             return
         with self.lock:
-            if output.is_terminal(self.stream):
+            if event.status.startswith("Pulling from "):
+                self._end_bars()
+                self.last.clear()
+                self._print(f"{event.id}: {event.status}")
+            elif output.is_terminal(self.stream):
                 self._draw(event)
             elif self.last.get(event.id) != event.status:
                 self.last[event.id] = event.status
@@ -51,22 +53,33 @@ class Progress:
         """``Digest: …`` and ``Status: …`` of a finished pull."""
         from ..oci.reference import parse
 
-        name = parse(result.name).familiar
         self._print(f"Digest: {result.digest}")
-        if result.status == "downloaded":
+        self.status(parse(result.name).familiar, [result.status])
+
+    def status(self, name: str, statuses: list[str]) -> None:
+        """``Status: …`` of one pull or several."""
+        if "downloaded" in statuses:
             self._print(f"Status: Downloaded newer image for {name}")
         else:
             self._print(f"Status: Image is up to date for {name}")
 
     def _print(self, text: str) -> None:
-        if self.stream is not None:
+        if self.stream is not None and not self.quiet:
             self.stream.write(_plain(text) + "\n")
             self.stream.flush()
+
+    def _end_bars(self) -> None:
+        """What is printed next comes below the bars."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+            self.tasks.clear()
 
     # ---- bars ----------------------------------------------------------------------------------
 
     def _draw(self, event: Any) -> None:
         if not event.id:
+            self._end_bars()
             self._print(event.status)
             return
         if self.bars is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..container.config import ContainerConfig, Mount
 from ..errors import InvalidArgument, Unsupported
 from . import (
+    content_trust,
     parse_env,
     parse_health,
     parse_limits,
@@ -127,6 +128,7 @@ FLAGS = (
         default="missing",
     ),
     Flag("-q --quiet", Switch(), "Suppress the pull output"),
+    content_trust.FLAG,
     Flag("--read-only", Switch(), "Mount the container's root filesystem as read only"),
     Flag("--restart", Text(), "Restart policy to apply when a container exits", default="no"),
     Flag(

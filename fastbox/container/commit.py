@@ -22,14 +22,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, InvalidArgument, NotFound
-from ..image import changes as dockerfile
 from ..image import pending
-from ..image.importer import add_built
+from ..image.building import add_built
 from ..oci import image as oci
 from ..oci import reference as references
 from ..oci import times
 from ..volume.tree import Copy, copy_metadata
-from . import graph, inspect, layered
+from . import graph, launch, layered
 from .merge import environment
 from .record import Container, ContainerRecord, Status
 from .store import storing
@@ -73,10 +72,14 @@ def commit(
                 f" {len(parent.manifest.layers)} layers",
                 hint="`fastbox export` and `fastbox import` make an image of one layer",
             )
-        config = dockerfile.apply(_config(record, parent.config.config), changes)
+        config = _config(record, parent.config.config)
+        if changes:
+            from ..image.changes import apply
+
+            config = apply(config, changes)
         made = oci.History(
             created=times.now(),
-            created_by=" ".join(inspect.command(record) or []),
+            created_by=" ".join(record.command or []),
             author=author,
             comment=message,
         )
@@ -108,7 +111,11 @@ def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:
             f"the image of container {record.name} is gone: No such image: {record.image_id}",
             hint="`fastbox export` and `fastbox import` make an image of the whole container",
         ) from error
-    return images.load(entry)
+    loaded = images.load(entry)
+    if entry.media_type in oci.INDEX_TYPES and record.manifest_digest not in ("", loaded.digest):
+        # Of several platforms, that of the container.
+        return images.load(oci.Descriptor(digest=record.manifest_digest, size=0))
+    return loaded
 
 
 # ---- the config ------------------------------------------------------------------------------
@@ -118,13 +125,15 @@ def _config(record: ContainerRecord, image: oci.Defaults | None) -> oci.Defaults
     """How the container was run: what its image said, and its own configuration over that."""
     image = image or oci.Defaults()
     own = record.config
-    volumes = [*record.image_volumes, *inspect.anonymous_volumes(record)]
+    # ``-v /PATH`` Docker keeps like an image's volume.
+    given = [m for m in own.mounts if m.type == "volume" and not m.source and not m.labels]
+    volumes = [*record.image_volumes, *(mount.target for mount in given)]
     return oci.Defaults(
         user=record.user,
         exposed_ports={port: {} for port in record.exposed_ports} or None,
         env=environment((), image.env or [], own.env) or None,
-        entrypoint=inspect.entrypoint(record) or None,
-        cmd=inspect.command(record) or None,
+        entrypoint=record.entrypoint or None,
+        cmd=record.command or None,
         volumes={path: {} for path in volumes} or None,
         working_dir=own.workdir or image.working_dir,
         labels=record.labels or None,
@@ -254,8 +263,13 @@ def _copied(
             return name
         except OSError as error:
             # The container, not paused, moved or removed what was being copied; or has ended.
-            if error.errno not in _MOVED or attempt == _ATTEMPTS:
+            if error.errno not in _MOVED:
                 raise
+            if attempt == _ATTEMPTS:
+                raise Conflict(
+                    "its files were moved or removed while they were copied",
+                    hint="commit it paused, or when it has ended",
+                ) from error
         finally:
             images.discard_layer(staged)
             images.discard_layer(links)
@@ -318,3 +332,18 @@ def _layer(images: ImageStore, info: LayerInfo) -> tuple[str, oci.Descriptor]:
     return sealed.diff_id, oci.Descriptor(
         media_type=sealed.media_type, digest=sealed.digest, size=sealed.size
     )
+
+
+def settle_soon(root: str, runtime: str) -> None:
+    """Let a process that is nobody's child bring the new layer to the disk. Where it cannot be
+    started, whoever seals the image does that."""
+    argv = launch.own_command(root, runtime, "image", "settle")
+    if not argv:
+        return
+    # The shell ends at once, so that there is nobody to wait for.
+    script = 'exec 0</dev/null 1>/dev/null 2>&1; cd /; "$@" &'
+    with contextlib.suppress(OSError):
+        pid = os.posix_spawn(
+            "/bin/sh", ["/bin/sh", "-c", script, "sh", *argv], os.environ, setsid=True
+        )
+        os.waitpid(pid, 0)

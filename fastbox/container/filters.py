@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidArgument, NotFound
 from ..network import ports
 from . import networks
+from .layered import image_layers
 from .record import Status
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def select(
     all: bool = False,
     filters: Filters | None = None,
     image_of: Callable[[str], Image | None] | None = None,
+    layers_of: Callable[[Image], list[str]] | None = None,
 ) -> list[Container]:
     """The containers that are to be listed.
 
@@ -82,6 +84,7 @@ def select(
         containers: every container, newest first.
         all: those that do not run too; ``status``, ``before`` and ``since`` imply it.
         image_of: finds the image that ``ancestor`` names, None if there is none.
+        layers_of: directory names of an image's layers, bottom first.
 
     Raises:
         InvalidArgument: see ``check``.
@@ -92,7 +95,7 @@ def select(
         return containers if all else [box for box in containers if box.state.status.is_active]
     check(filters)
     chosen = _between(containers, filters)
-    tests = _tests(filters, image_of)
+    tests = _tests(filters, image_of, layers_of)
     everything = all or not filters.keys().isdisjoint(("status", "before", "since"))
     return [
         box for box in chosen if (everything or box.state.status.is_active) and _passes(box, tests)
@@ -126,7 +129,9 @@ def _place(containers: list[Container], text: str) -> int:
 
 
 def _tests(
-    filters: Filters, image_of: Callable[[str], Image | None] | None
+    filters: Filters,
+    image_of: Callable[[str], Image | None] | None,
+    layers_of: Callable[[Image], list[str]] | None,
 ) -> list[Callable[[Container], bool]]:
     """One function per key."""
     tests: list[Callable[[Container], bool]] = []
@@ -161,7 +166,7 @@ def _tests(
         if key in simple and values:
             tests.append(_bind(simple[key], values))
     if "ancestor" in filters:
-        tests.append(_ancestor(filters["ancestor"], image_of))
+        tests.append(_ancestor(filters["ancestor"], image_of, layers_of))
     return tests
 
 
@@ -199,7 +204,9 @@ def _publishes(box: Container, wanted: str) -> bool:
 
 
 def _ancestor(
-    values: list[str], image_of: Callable[[str], Image | None] | None
+    values: list[str],
+    image_of: Callable[[str], Image | None] | None,
+    layers_of: Callable[[Image], list[str]] | None,
 ) -> Callable[[Container], bool]:
     """Made from that image, or from one that was built on it (its layers come first)."""
     ids: set[str] = set()
@@ -209,18 +216,22 @@ def _ancestor(
         if image is not None:
             ids.add(image.id)
             if image.layers:
-                stacks.append(image.layers)
+                stacks.append((layers_of or _directories)(image))
 
     def test(box: Container) -> bool:
         if box.record.image_id in ids:
             return True
-        bottom_first = box.record.layers[::-1]
+        bottom_first = image_layers(box.record)[::-1]
         return any(_begins(bottom_first, stack) for stack in stacks)
 
     return test
 
 
-def _begins(names: list[str], diff_ids: list[str]) -> bool:
-    """Whether layer directories (24 digits of the diff-id each) begin with these layers."""
-    wanted = [diff_id.partition(":")[2][:24] for diff_id in diff_ids]
+def _directories(image: Image) -> list[str]:
+    """Names of its layers' directories (24 digits of the diff-id each), bottom first."""
+    return [diff_id.partition(":")[2][:24] for diff_id in image.layers]
+
+
+def _begins(names: list[str], wanted: list[str]) -> bool:
+    """Whether layer directories begin with these."""
     return len(names) > len(wanted) and names[: len(wanted)] == wanted

@@ -7,6 +7,8 @@ theirs, so a start asks nobody.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .store import ContainerStore
 
 INIT_LAYER = ".init"  # see ``init_layer``
+_PARAMETERS = "/sys/module/overlay/parameters"
 
 
 class Driver:
@@ -111,6 +114,7 @@ class OverlayDriver(Driver):
         target = mount_point(store, layers_dir)
         own = os.path.relpath(store.directory(record.id), layers_dir)
         options = f"lowerdir={_lower(record, layers_dir)},upperdir={own}/upper,workdir={own}/work"
+        options += _plain()
         if not lasting:
             options += ",volatile"  # no fsync for what is thrown away (Linux 5.10)
         return Overlay(layers_dir, target, options)
@@ -180,6 +184,17 @@ def mount_point(store: ContainerStore, layers_dir: str) -> str:
 
         init_layer.ensure(layers_dir)
     return target
+
+
+@functools.cache
+def _plain() -> str:
+    """Options against what some kernels (Arch, openSUSE) do by default: an upper directory whose
+    entries point to places below it, by marks that no archive can say."""
+    options = ""
+    for name in ("redirect_dir", "metacopy"):
+        with contextlib.suppress(OSError), open(f"{_PARAMETERS}/{name}", "rb") as file:
+            options += f",{name}=off" if file.read(1) == b"Y" else ""
+    return options
 
 
 def _lower(record: ContainerRecord, layers_dir: str) -> str:

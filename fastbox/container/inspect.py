@@ -300,11 +300,11 @@ def _config(container: Container) -> dict[str, Any]:
         "OpenStdin": config.interactive,
         "StdinOnce": config.stdin_once,
         "Env": record.env,
-        "Cmd": command(record),
+        "Cmd": record.command,
         "Image": config.image,
         "Volumes": {path: {} for path in sorted(record.image_volumes)} or None,
         "WorkingDir": record.workdir,
-        "Entrypoint": entrypoint(record),
+        "Entrypoint": record.entrypoint,
         "Labels": dict(sorted(record.labels.items())),
         "StopSignal": record.stop_signal,
     }
@@ -313,28 +313,6 @@ def _config(container: Container) -> dict[str, Any]:
     if config.stop_timeout is not None:
         result["StopTimeout"] = config.stop_timeout
     return result
-
-
-def command(record: ContainerRecord) -> list[str] | None:
-    """Config.Cmd: the user's or the image's. A new entrypoint drops the image's."""
-    if record.config.command:
-        return record.config.command
-    return record.image_cmd if record.config.entrypoint is None else None
-
-
-def entrypoint(record: ContainerRecord) -> list[str] | None:
-    """Config.Entrypoint: the user's or the image's."""
-    own = record.config.entrypoint
-    return record.image_entrypoint if own is None else own
-
-
-def anonymous_volumes(record: ContainerRecord) -> list[str]:
-    """Where ``-v /PATH`` has put volumes: these Docker keeps like an image's."""
-    return [
-        mount.target
-        for mount in record.config.mounts
-        if mount.type == "volume" and _is_short(mount) and not mount.source
-    ]
 
 
 def inspect_volume(volume: Volume) -> dict[str, Any]:

@@ -317,12 +317,25 @@ class Lifecycle(Connecting, Starting):
         mark = self.store.pause_mark(container.id)
         atomic.write(mark, owner.encode(), sync=False)
         try:
-            self._cgroup(container.record).freeze()
-            self.note("pause", container.record)
+            with self._unless_ended(container):
+                self._cgroup(container.record).freeze()
+                self.note("pause", container.record)
             yield
         finally:
-            self._thaw(container)
-            self.note("unpause", container.record)
+            with self._unless_ended(container):
+                self._thaw(container)
+                self.note("unpause", container.record)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(mark)
+
+    @contextlib.contextmanager
+    def _unless_ended(self, container: Container) -> Iterator[None]:
+        """What fails because the container has ended meanwhile does not matter."""
+        try:
+            yield
+        except (FastboxError, OSError):
+            if process.is_alive(container.state.pid, container.state.pid_starttime):
+                raise
 
     def thaw_abandoned(self, container: Container) -> None:
         """Let a container go on that a process which is dead by now had paused for a moment."""

@@ -135,6 +135,19 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     shell: list[str] = []
     networks: list[Attachment] = []
 
+    @property
+    def command(self) -> list[str] | None:
+        """``Config.Cmd``: the user's or the image's. A new entrypoint drops the image's."""
+        if self.config.command:
+            return self.config.command
+        return self.image_cmd if self.config.entrypoint is None else None
+
+    @property
+    def entrypoint(self) -> list[str] | None:
+        """``Config.Entrypoint``: the user's or the image's."""
+        own = self.config.entrypoint
+        return self.image_entrypoint if own is None else own
+
 
 class ContainerState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a container is doing now, as far as files and the kernel tell.

@@ -22,7 +22,7 @@ from .progress import ProgressEvent, Reporter
 
 if TYPE_CHECKING:
     from .._core.tar import Extracted
-    from ..registry.client import Client
+    from ..registry.mirrors import Source
     from .feed import Unpacking
     from .store import ImageStore
 
@@ -32,10 +32,10 @@ _SLICE = 0.05  # seconds between looks at a lock that another process holds
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A layer: its blob, and the digest of what is in it."""
+    """A layer: its blob, and the digest of what is in it; None for a blob that is only stored."""
 
     blob: Descriptor
-    diff_id: str
+    diff_id: str | None
 
 
 class Slots:
@@ -86,7 +86,7 @@ class LayerFetch:
     def __init__(
         self,
         store: ImageStore,
-        client: Client,
+        client: Source,
         wanted: Wanted,
         slots: Slots,
         emit: Callable[[ProgressEvent], None],
@@ -134,6 +134,8 @@ class LayerFetch:
         return self._store.has_blob(self._blob.digest, self._blob.size)
 
     def _has_layer(self) -> bool:
+        if self._diff_id is None:
+            return True
         try:
             return self._store.layer_dir(self._diff_id) is not None
         except StoreError:
@@ -193,7 +195,13 @@ class LayerFetch:
         while True:
             with self._slots.download(lambda: self._report.status(words.WAITING)):
                 self._loading = True
-                download.run()
+                try:
+                    download.run()
+                except (ArchiveError, DigestMismatch):
+                    if not self._client.rejected(self._blob.digest):
+                        raise
+                    download.discard()
+                    continue
                 self._loading = False
             self._report.status(words.DOWNLOADED)
             problem: ArchiveError | None = None
@@ -206,13 +214,14 @@ class LayerFetch:
             digest = done.digest if done else file_digest(fd, self._guard.check)
             if digest == self._blob.digest:
                 break
-            if not (again and download.stitched):
+            elsewhere = self._client.rejected(self._blob.digest)
+            if not elsewhere and not (again and download.stitched):
                 raise DigestMismatch(
                     f"layer {self._blob.short_id} has digest {digest} instead of"
                     f" {self._blob.digest}",
                     hint="the registry, or something on the way to it, damages data",
                 )
-            again = False
+            again = again and elsewhere
             download.discard()
         if problem is not None:
             raise problem
@@ -309,6 +318,7 @@ class LayerFetch:
             raise disk_error(error, f"unpack layer {self._blob.short_id}") from error
 
     def _commit_layer(self, done: Extracted) -> None:
+        assert self._diff_id is not None
         if done.diff_id != self._diff_id:
             raise DigestMismatch(
                 f"layer {self._blob.short_id} unpacks to {done.diff_id}, but the image config"

@@ -14,6 +14,7 @@ from ..oci import reference as references
 from ..oci import times
 from . import changes as dockerfile
 from . import feed
+from .building import add_built
 from .layers import storing
 from .sources import Read, decompressed, opened
 from .unpack import space_for_layer
@@ -76,40 +77,6 @@ def import_image(
         image = add_built(store, document, [layer], name)
     store.journal.image("import", image.id, image.id, image.config)
     return image
-
-
-def add_built(
-    store: ImageStore,
-    config: oci.ImageConfig,
-    layers: list[oci.Descriptor],
-    name: str | None,
-    *,
-    parent: str = "",
-) -> Image:
-    """Store config and manifest of an image made here, whose layers are stored; under a lease.
-
-    Args:
-        parent: id of the image that it was made from.
-    """
-    descriptor = put_documents(store, config, layers)
-    return store.add_image(name, descriptor, parent=parent)
-
-
-def put_documents(
-    store: ImageStore, config: oci.ImageConfig, layers: list[oci.Descriptor]
-) -> oci.Descriptor:
-    """Store config and manifest; the manifest's descriptor."""
-    data = oci.encode(config)
-    manifest = oci.Manifest(
-        schema_version=2,
-        media_type=oci.OCI_MANIFEST,
-        config=oci.Descriptor(
-            media_type=oci.OCI_CONFIG, digest=store.put_blob(data), size=len(data)
-        ),
-        layers=layers,
-    )
-    data = oci.encode(manifest)
-    return oci.Descriptor(media_type=oci.OCI_MANIFEST, digest=store.put_blob(data), size=len(data))
 
 
 def _name(reference: str | None) -> str | None:

@@ -185,6 +185,10 @@ class LayerStore:
             return None
         return os.path.join(self.directory, layer_name(diff_id))
 
+    def directories(self, diff_ids: Iterable[str]) -> list[str]:
+        """Names of the directories that layers are in, in the same order."""
+        return [self.target(layer_name(diff_id)) for diff_id in diff_ids]
+
     def stage(self) -> str:
         """A new empty directory for unpacking a layer; ``commit`` or ``discard`` it."""
         path = os.path.join(self.staging, os.urandom(8).hex())
@@ -265,6 +269,31 @@ class LayerStore:
         with storing("write the layer metadata", self._meta_path(name)):
             atomic.write(self._meta_path(name), msgspec.json.encode(info), sync=sync)
         self._known.pop(name, None)
+
+    def link(self, diff_id: str, name: str) -> None:
+        """Let a layer that is here have another diff-id too, that of its archive.
+
+        Raises:
+            StoreError
+        """
+        info = self.read(name)
+        if self._present(diff_id) or info is None:
+            return
+        link = layer_name(diff_id)
+        alias = LayerInfo(diff_id=diff_id, size=info.size, entries=info.entries)
+        self.write(link, alias)
+        staged = os.path.join(self.staging, os.urandom(8).hex())
+        target = os.path.join(self.directory, link)
+        with storing("name the layer", target):
+            os.symlink(name, staged)
+            try:
+                os.rename(staged, target)
+            except OSError:  # a directory, which had no believable metadata
+                if link in set(self.in_use() if self.in_use else ()):
+                    os.unlink(staged)
+                    return
+                trash.discard(target, self.trash)
+                os.rename(staged, target)
 
     def names(self) -> list[str]:
         """Names of all layer directories."""

@@ -46,6 +46,13 @@ def repo_digests_of(entry: oci.Descriptor) -> list[str]:
     return [full] if full else []
 
 
+def platform_of(manifest: oci.Descriptor, config: oci.ImageConfig) -> oci.PlatformSpec | None:
+    """What an entry says about its platform: an index is for several."""
+    if manifest.media_type in oci.INDEX_TYPES:
+        return None
+    return oci.PlatformSpec(config.architecture, config.os, config.variant or None)
+
+
 def full_repo_digest(reference: references.Reference | None, served: str | None) -> str | None:
     """``repository@digest`` of a bare digest and its reference, or of itself."""
     if not served:
@@ -90,13 +97,15 @@ def without_name(entry: oci.Descriptor, name: str | None, digest: str) -> oci.De
 
 
 def without_redundant(entries: list[oci.Descriptor]) -> list[oci.Descriptor]:
-    """Drop nameless entries that say nothing which another entry of the manifest doesn't."""
+    """Drop nameless entries that say nothing which another entry of the manifest doesn't, or an
+    entry of the index out of which the manifest came."""
     result: list[oci.Descriptor] = []
     for position, entry in enumerate(entries):
         served = repo_digests_of(entry)
         others = result + entries[position + 1 :]
+        origins = {entry.digest, *(full.rpartition("@")[2] for full in served)}
         redundant = name_of(entry) is None and any(
-            other.digest == entry.digest and set(served) <= set(repo_digests_of(other))
+            other.digest in origins and set(served) <= set(repo_digests_of(other))
             for other in others
         )
         if not redundant:

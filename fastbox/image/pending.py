@@ -7,6 +7,7 @@ image is refused, and a further commit of the container, which has the same file
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -54,37 +55,41 @@ def adopt(layers: LayerStore, name: str) -> LayerInfo:
 
 
 def unsettled(layers: LayerStore) -> list[str]:
-    """Names of the layers that were made in this life of the machine and are not known to be on
-    the disk, or were not measured."""
-    found = []
-    for name in layers.names():
-        info = layers.read(name)
-        if info is None or not info.pending:
-            continue
-        if info.boot == boot_id() or (info.size < 0 and not info.boot):
-            found.append(name)
-    return found
+    """Names of the layers that ``settle`` is to be called for."""
+    return [name for name in layers.names() if _is_unsettled(layers, name)]
 
 
-def settle(layers: LayerStore, names: list[str]) -> None:
+def _is_unsettled(layers: LayerStore, name: str) -> bool:
+    """Whether a layer was made in this life of the machine and is not known to be on the disk, or
+    was not measured."""
+    info = layers.read(name)
+    if info is None or not info.pending:
+        return False
+    return info.boot == boot_id() or (info.size < 0 and not info.boot)
+
+
+def settle(layers: LayerStore, names: list[str], *, locked: bool = False) -> None:
     """See that layers survive a power failure, and measure them.
+
+    Args:
+        locked: the caller holds their locks.
 
     Raises:
         StoreError: the disk fails, or metadata are damaged.
     """
-    if not names:
+    if not any(_is_unsettled(layers, name) for name in names):
         return
     with storing("sync", layers.directory):
         sync_filesystem(layers.directory)
     for name in names:
-        try:
-            with lock(os.path.join(layers.directory, name)):
-                settle_one(layers, name)
-        except FileNotFoundError:  # removed meanwhile
-            continue
+        held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if not locked:
+            held = lock(os.path.join(layers.directory, name))
+        with contextlib.suppress(FileNotFoundError), held:  # removed meanwhile
+            _note_settled(layers, name)
 
 
-def settle_one(layers: LayerStore, name: str) -> None:
+def _note_settled(layers: LayerStore, name: str) -> None:
     """Write down of a layer, whose lock the caller holds, that it was synced, and its size."""
     info = layers.read(name)
     if info is None or not info.pending or info.boot not in ("", boot_id()):

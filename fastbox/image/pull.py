@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .. import configuration
 from ..errors import (
     Ambiguous,
     DigestMismatch,
     FastboxError,
     ImageError,
+    InvalidArgument,
     NotFound,
     StoreError,
     Unsupported,
@@ -29,8 +31,9 @@ from ..oci import image as oci
 from ..oci import platform as platforms
 from ..oci import reference as references
 from ..oci.reference import Reference
-from ..registry.client import Client, Notify
+from ..registry.client import Document, Notify
 from ..registry.guard import Cancelled, Guard
+from ..registry.mirrors import Source, connect
 from ..registry.retry import Policy
 from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
 from .naming import repo_digests_of
@@ -45,7 +48,7 @@ _JOIN_SECONDS = 30.0
 
 Progress = Callable[[ProgressEvent], None]
 
-__all__ = ["ProgressEvent", "pull"]
+__all__ = ["ProgressEvent", "pull", "pull_all"]
 
 
 def pull(
@@ -53,8 +56,9 @@ def pull(
     reference: str,
     *,
     platform: str | None = None,
+    all_platforms: bool = False,
     progress: Progress | None = None,
-    max_parallel: int = 3,
+    max_parallel: int | None = None,
     max_layer_bytes: int = MAX_LAYER_BYTES,
     policy: Policy | None = None,
     guard: Guard | None = None,
@@ -64,8 +68,10 @@ def pull(
     Args:
         reference: ``NAME[:TAG|@DIGEST]``, completed as Docker does.
         platform: ``os/arch[/variant]``; None is this machine's, or what it can run as well.
+        all_platforms: store the images of all platforms; this machine's is unpacked.
         progress: told every step, in the calling thread. What it raises ends the pull.
-        max_parallel: layers that are downloaded at once, and as many that are unpacked.
+        max_parallel: layers that are downloaded at once, and as many that are unpacked; None is
+            what is configured.
         max_layer_bytes: limit of each layer's uncompressed archive.
         policy: patience with the registry.
         guard: lets another thread cancel the pull.
@@ -79,22 +85,92 @@ def pull(
         KeyboardInterrupt: after all threads have stopped; only resumable partial downloads stay.
     """
     where = references.parse(reference).tagged()
-    chosen = platforms.parse(platform) if platform else platforms.host()
+    wanted = _Choice.of(platform, all_platforms)
     guard = guard or Guard()
-    job = _Pull(store, where, chosen, platform is not None, guard, progress)
+    parallel = max_parallel or configuration.load().max_concurrent_downloads
     try:
-        with store.lease():
-            result = job.run(policy or Policy(), max(1, max_parallel), max_layer_bytes)
+        client = connect(where, guard, policy, connections=parallel)
+        try:
+            job = _Pull(store, where, wanted, client, progress)
+            return job.run(parallel, max_layer_bytes)
+        finally:
+            client.close()
     finally:
         guard.close()
-    store.journal.image("pull", where.familiar, where.familiar_repository, result.image.config)
-    return result
+
+
+def pull_all(
+    store: ImageStore,
+    repository: str,
+    *,
+    platform: str | None = None,
+    all_platforms: bool = False,
+    progress: Progress | None = None,
+    max_parallel: int | None = None,
+    max_layer_bytes: int = MAX_LAYER_BYTES,
+    policy: Policy | None = None,
+) -> list[PullResult]:
+    """Pull every tag of a repository, in the registry's order; the first failure ends it.
+
+    Args:
+        progress: also told ``TAG: Pulling from …`` before and ``Digest: …`` after each tag.
+        The other ones: as ``pull``.
+
+    Raises:
+        InvalidArgument: the name has a tag or a digest. The others: as ``pull``.
+    """
+    where = references.parse(repository)
+    if where.tag or where.digest:
+        raise InvalidArgument("tag can't be used with --all-tags/-a")
+    wanted = _Choice.of(platform, all_platforms)
+    tell = progress or (lambda event: None)
+    guard = Guard()
+    parallel = max_parallel or configuration.load().max_concurrent_downloads
+    results = []
+    try:
+        client = connect(where, guard, policy, connections=parallel)
+        try:
+            for tag in client.tags():
+                one = msgspec.structs.replace(where, tag=tag)
+                client.retag(one)
+                tell(ProgressEvent(tag, f"Pulling from {where.path}"))
+                result = _Pull(store, one, wanted, client, progress).run(parallel, max_layer_bytes)
+                tell(ProgressEvent("", f"Digest: {result.digest}"))
+                results.append(result)
+        finally:
+            client.close()
+    finally:
+        guard.close()
+    return results
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    """Which of an index's images is meant.
+
+    Attributes:
+        strict: the very platform, not what this machine can run as well.
+        all: the others are stored too.
+    """
+
+    platform: platforms.Platform
+    strict: bool
+    all: bool
+
+    @classmethod
+    def of(cls, platform: str | None, all_platforms: bool) -> _Choice:
+        """Of the arguments of ``pull``."""
+        if platform and all_platforms:
+            raise InvalidArgument(
+                "conflicting options: cannot specify both --platform and --all-platforms"
+            )
+        chosen = platforms.parse(platform) if platform else platforms.host()
+        return cls(chosen, platform is not None, all_platforms)
 
 
 class _Found(msgspec.Struct):
-    """What a reference turned out to mean. ``served`` is the digest of the outermost document."""
+    """What a reference turned out to mean. ``served`` is the outermost document."""
 
-    served: str
+    served: Document
     manifest: oci.Manifest
     data: bytes
     media_type: str
@@ -107,36 +183,43 @@ class _Pull:
         self,
         store: ImageStore,
         reference: Reference,
-        platform: platforms.Platform,
-        strict: bool,
-        guard: Guard,
+        choice: _Choice,
+        client: Source,
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._reference = reference
-        self._platform = platform
-        self._strict = strict
-        self._guard = guard
+        self._platform = choice.platform
+        self._strict = choice.strict
+        self._all = choice.all
+        self._client = client
+        self._guard = client.guard
         self._progress = progress
         self._notify: Notify | None = self._retrying if progress is not None else None
 
-    def run(self, policy: Policy, parallel: int, max_layer_bytes: int) -> PullResult:
-        reference = self._reference
-        client = Client(reference, self._guard, policy, connections=parallel)
-        try:
-            before = self._local()
-            if before is not None and self._is_current(client, before[1]):
-                return self._result(before[0], before[1], "up-to-date")
-            found = self._resolve(client)
-            layers = self._wanted(found)
-            self._check_space(layers)
-            fetches = self._fetches(client, layers, parallel, max_layer_bytes)
-            self._run_all(fetches, 2 * parallel)
-            image = self._commit(found)
-        finally:
-            client.close()
-        same = before is not None and before[0].id == image.id
-        return self._result(image, found.served, "up-to-date" if same else "downloaded")
+    def run(self, parallel: int, max_layer_bytes: int) -> PullResult:
+        """Do it, and note it in the journal."""
+        where = self._reference
+        with self._store.lease():
+            result = self._run(self._client, parallel, max_layer_bytes)
+        journal = self._store.journal
+        journal.image("pull", where.familiar, where.familiar_repository, result.image.config)
+        return result
+
+    def _run(self, client: Source, parallel: int, max_layer_bytes: int) -> PullResult:
+        before = self._local()
+        if before is not None and not self._all and self._is_current(client, before[1]):
+            return self._result(before[0], before[1], "up-to-date")
+        found = self._resolve(client)
+        layers = self._wanted(found)
+        if self._all:
+            layers += self._others(client, found.served, {w.blob.digest for w in layers})
+        missing = self._check_space(layers)
+        fetches = self._fetches(client, layers, parallel, max_layer_bytes)
+        self._run_all(fetches, 2 * parallel)
+        image = self._commit(found)
+        same = before is not None and before[0].id == image.id and not (self._all and missing)
+        return self._result(image, found.served.digest, "up-to-date" if same else "downloaded")
 
     def _result(self, image: Image, digest: str, status: str) -> PullResult:
         name = self._reference.canonical
@@ -166,7 +249,7 @@ class _Pull:
             return None
         return image, served[0]
 
-    def _is_current(self, client: Client, served: str) -> bool:
+    def _is_current(self, client: Source, served: str) -> bool:
         """Whether the registry has nothing newer. A digest never changes its meaning."""
         if self._reference.digest is not None:
             return served == self._reference.digest
@@ -174,7 +257,7 @@ class _Pull:
 
     # ---- what it means -----------------------------------------------------------------------
 
-    def _resolve(self, client: Client) -> _Found:
+    def _resolve(self, client: Source) -> _Found:
         """Follow the reference through indexes to the manifest and config of the platform."""
         reference = self._reference
         served = client.manifest(reference.digest or reference.tag_or_default, notify=self._notify)
@@ -193,10 +276,10 @@ class _Pull:
         if not document.media_type and media_type not in oci.MANIFEST_TYPES:
             media_type = oci.OCI_MANIFEST
         return _Found(
-            served.digest, document, data, document.media_type or media_type, config, config_data
+            served, document, data, document.media_type or media_type, config, config_data
         )
 
-    def _child(self, client: Client, entry: oci.Descriptor) -> tuple[bytes, str]:
+    def _child(self, client: Source, entry: oci.Descriptor) -> tuple[bytes, str]:
         data = entry.embedded()
         if data is None and self._store.has_blob(entry.digest, entry.size):
             try:
@@ -217,7 +300,7 @@ class _Pull:
             )
         return document.data, entry.media_type or document.media_type
 
-    def _config(self, client: Client, entry: oci.Descriptor) -> bytes:
+    def _config(self, client: Source, entry: oci.Descriptor) -> bytes:
         data = entry.embedded()
         if data is None and self._store.has_blob(entry.digest, entry.size):
             try:
@@ -255,10 +338,30 @@ class _Pull:
                 )
         return list(wanted.values())
 
+    def _others(self, client: Source, index: Document, known: set[str]) -> list[Wanted]:
+        """What else an index leads to: the manifests are stored now, the blobs are for later."""
+        wanted: list[Wanted] = []
+        pending = [(index.data, index.media_type, 0)]
+        for data, media_type, depth in pending:
+            if not _is_index(data, media_type):
+                for blob in oci.blobs_of(data):
+                    if blob.digest not in known:
+                        known.add(blob.digest)
+                        wanted.append(Wanted(blob, None))
+                continue
+            if depth > MAX_DEPTH or len(pending) > oci.MAX_MANIFESTS:
+                raise ImageError(f"indexes are nested too deep in {self._reference.familiar}")
+            for entry in oci.decode_index(data, media_type).manifests:
+                self._guard.check()
+                child, child_type = self._child(client, entry)
+                self._store.put_blob(child)
+                pending.append((child, child_type, depth + 1))
+        return wanted
+
     # ---- the layers --------------------------------------------------------------------------
 
-    def _check_space(self, layers: list[Wanted]) -> None:
-        """Better now than after gigabytes."""
+    def _check_space(self, layers: list[Wanted]) -> int:
+        """Better now than after gigabytes. Bytes that are missing."""
         missing = 0
         for layer in layers:
             if not self._store.has_blob(layer.blob.digest, layer.blob.size):
@@ -271,9 +374,10 @@ class _Pull:
                 f" it needs {missing} bytes, {free} are free in {self._store.root}",
                 hint="free some space, for example by removing images (fastbox rmi)",
             )
+        return missing
 
     def _fetches(
-        self, client: Client, layers: list[Wanted], parallel: int, max_layer_bytes: int
+        self, client: Source, layers: list[Wanted], parallel: int, max_layer_bytes: int
     ) -> queue.SimpleQueue[LayerFetch]:
         slots = Slots(parallel, self._guard)
         self._events: queue.SimpleQueue[ProgressEvent | BaseException | None] = queue.SimpleQueue()
@@ -337,13 +441,32 @@ class _Pull:
         store, reference = self._store, self._reference
         self._guard.check()
         store.put_blob(found.config_data)
-        digest = store.put_blob(found.data)
+        data, media_type = found.data, found.media_type
+        store.put_blob(data)
+        if self._all and _is_index(found.served.data, ""):
+            data, media_type = found.served.data, _index_type(found.served)
         descriptor = oci.Descriptor(
-            media_type=found.media_type, digest=digest, size=len(found.data)
+            media_type=media_type, digest=store.put_blob(data), size=len(data)
         )
         name = reference.canonical
         if reference.digest is not None:
             # A pull by digest gives no tag, whatever was written before the @.
             name = f"{reference.repository}@{reference.digest}"
-        assert digests.is_digest(found.served)
-        return store.add_image(name, descriptor, found.served)
+        assert digests.is_digest(found.served.digest)
+        return store.add_image(name, descriptor, found.served.digest)
+
+
+def _is_index(data: bytes, media_type: str) -> bool:
+    """Whether a document is an index; what is no image document at all is none."""
+    try:
+        return isinstance(oci.decode(data, media_type), oci.Index)
+    except ImageError:
+        return False
+
+
+def _index_type(document: Document) -> str:
+    """The media type of an index, where the registry's answer may say nothing useful."""
+    inner = oci.decode_index(document.data, "").media_type
+    return inner or (
+        document.media_type if document.media_type in oci.INDEX_TYPES else oci.OCI_INDEX
+    )

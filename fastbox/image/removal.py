@@ -241,9 +241,14 @@ def _reach(store: ImageStore, digest: str, media_type: str, reach: Reach, depth:
     reach.blobs.add(digest)
     if not os.path.exists(store.blobs.path(digest)):
         return
+    data = b""
     try:
-        document = oci.decode(store.blobs.read(digest, "manifest"), media_type)
+        data = store.blobs.read(digest, "manifest")
+        document = oci.decode(data, media_type)
     except ImageError:
+        # No image, but perhaps an attestation that came with one.
+        with contextlib.suppress(ImageError):
+            reach.blobs.update(blob.digest for blob in oci.blobs_of(data))
         return
     except StoreError:
         if os.path.exists(store.blobs.path(digest)):

@@ -45,6 +45,7 @@ from .naming import (
     full_repo_digest,
     is_pending,
     name_of,
+    platform_of,
     without_name,
     without_redundant,
 )
@@ -433,9 +434,7 @@ class ImageStore(Finding):
                 digest=manifest.digest,
                 size=manifest.size,
                 annotations=annotations,
-                platform=oci.PlatformSpec(
-                    loaded.config.architecture, loaded.config.os, loaded.config.variant or None
-                ),
+                platform=platform_of(manifest, loaded.config),
             )
             with self.locked():
                 annotations.update(self._identity(loaded))

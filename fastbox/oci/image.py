@@ -318,6 +318,26 @@ def decode_config(data: bytes, manifest: Manifest | None = None) -> ImageConfig:
     return config
 
 
+class _Pointers(msgspec.Struct):
+    config: Descriptor | None = None
+    layers: list[Descriptor] = []
+    blobs: list[Descriptor] = []
+
+
+def blobs_of(data: bytes) -> list[Descriptor]:
+    """The blobs that a manifest names, whatever it is one of: an index may list attestations and
+    other artifacts beside images.
+
+    Raises:
+        ImageError: malformed.
+    """
+    found = decode_json(data, _Pointers, "manifest")
+    result = [*([found.config] if found.config else []), *found.layers, *found.blobs]
+    for blob in result:
+        blob.check("blob")
+    return result
+
+
 def encode(document: Manifest | Index | ImageConfig) -> bytes:
     """The JSON of a document, the same bytes for the same content."""
     return msgspec.json.encode(document)

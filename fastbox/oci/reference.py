@@ -114,6 +114,11 @@ def parse(text: str) -> Reference:
     return Reference(domain, path, tag, digest)
 
 
+def is_tag(text: str) -> bool:
+    """Whether a tag can have this name."""
+    return re.fullmatch(_TAG, text, re.ASCII) is not None
+
+
 def _split_domain(text: str) -> tuple[str, str]:
     """The registry part and the rest, completed as Docker does (``splitDockerDomain``)."""
     first, slash, rest = text.partition("/")

@@ -139,7 +139,7 @@ class Authorizer:
 
     def _token(self, challenge: Challenge, found: Credentials | None) -> _Token:
         realm = challenge.get("realm")
-        target = hosts.check_realm(realm, self._registry)
+        target = hosts.check_realm(realm, self._registry, self._transport.insecure.covers)
         if found is not None and not hosts.same_family(self._registry.host, target.host):
             # The registry may be honest and its token service elsewhere; it may also have been
             # told to name a stranger (CVE-2026-33540). What the user has for that very host may

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 import msgspec
 
+from .. import configuration
 from ..errors import DigestMismatch, FastboxError, ImageError, NotFound, RegistryError
 from ..oci import digest as digests
 from ..oci import image as oci
+from ..oci import reference as references
 from ..oci.reference import Reference
 from . import hosts, reply
 from .auth import Authorizer
 from .guard import Guard
+from .insecure import Insecure
 from .retry import Policy, Transient, persist
+from .text import clean
 from .transport import NoTLS, Refused, Response, Transport
 
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 ACCEPT = ", ".join((oci.OCI_INDEX, oci.DOCKER_INDEX, oci.OCI_MANIFEST, oci.DOCKER_MANIFEST))
+_MAX_PAGES = 1000
+_MAX_NAMES = 100_000  # in all pages of a list
 Notify = Callable[[int], None]
 
 
@@ -36,6 +44,7 @@ class Client:
     Args:
         reference: which repository; tag and digest are for error texts and the default request.
         guard: cancels everything.
+        base: URL of the registry without ``/v2/``, None to find it by the reference's domain.
     """
 
     def __init__(
@@ -45,14 +54,24 @@ class Client:
         policy: Policy | None = None,
         *,
         connections: int = 4,
+        base: str | None = None,
     ) -> None:
         self.reference = reference
         self.guard = guard
         self.policy = policy or Policy()
-        self._transport = Transport(reference.domain, guard, self.policy, connections=connections)
-        self._bases = hosts.base_urls(reference.domain)
+        insecure = Insecure(configuration.load().insecure_registries, guard.check)
+        self._transport = Transport(
+            reference.domain, guard, self.policy, connections=connections, insecure=insecure
+        )
+        self._bases = [base] if base else hosts.base_urls(reference.domain, insecure.covers)
         self._base: str | None = None
         self._authorizer: Authorizer | None = None
+
+    def retag(self, reference: Reference) -> None:
+        """Speak of another tag of the repository from now on (in error texts)."""
+        self.reference = msgspec.structs.replace(
+            self.reference, tag=reference.tag, digest=reference.digest
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -69,13 +88,22 @@ class Client:
             AuthError, RegistryError: as ``manifest``.
         """
         try:
-            with self._request("HEAD", f"manifests/{tag}", {"Accept": ACCEPT}) as response:
-                if response.status != 200:
-                    return None
-                digest = response.headers.get("Docker-Content-Digest")
-                return digest if digests.is_digest(digest) else None
-        except Transient:
+            return self.head(tag)
+        except (Transient, NotFound):
             return None
+
+    def head(self, tag: str) -> str | None:
+        """Like ``digest_of``, but failing where there is nothing to be had.
+
+        Raises:
+            Transient: no answer now.
+            NotFound: the answer is no.
+        """
+        with self._request("HEAD", f"manifests/{tag}", {"Accept": ACCEPT}) as response:
+            if response.status != 200:
+                raise NotFound(f"{self._where()} answers with HTTP status {response.status}")
+            digest = response.headers.get("Docker-Content-Digest")
+            return digest if digests.is_digest(digest) else None
 
     def manifest(
         self, tag_or_digest: str, *, size: int | None = None, notify: Notify | None = None
@@ -120,6 +148,70 @@ class Client:
             raise DigestMismatch(f"{what} has {len(data)} bytes instead of {size}")
         return Document(data, media_type, digest)
 
+    def tags(self) -> list[str]:
+        """All tags of the repository, as the registry orders them.
+
+        Raises:
+            NotFound, AuthError, RegistryError: as ``manifest``.
+        """
+        found: dict[str, None] = {}
+        for page in self.pages("tags/list", "tags", "the list of tags"):
+            for tag in page:
+                if not references.is_tag(tag):
+                    raise RegistryError(f"{self._where()} lists the invalid tag {clean(tag)!r}")
+                found[tag] = None
+        return list(found)
+
+    def pages(self, tail: str, member: str, what: str) -> Iterator[list[str]]:
+        """A list that comes in pages (distribution-spec "Listing Tags"), bounded in every way.
+
+        Args:
+            tail: where it is, below the repository; from the registry's root with a ``/``.
+            member: name of the list in each answer.
+        """
+        path, _, query = tail.partition("?")
+        total = 0
+        seen = {query}
+        for _ in range(_MAX_PAGES):
+            where = f"{path}?{query}" if query else path
+            page, link = persist(
+                functools.partial(self._page, where, member, what), self.guard, self.policy
+            )
+            total += len(page)
+            if total > _MAX_NAMES:
+                break
+            yield page
+            query = next_query(link)
+            if not query or not page:
+                return
+            if query in seen:
+                break
+            seen.add(query)
+        raise RegistryError(f"{self._where()} gives {what} without end")
+
+    def get(self, path: str) -> Response:
+        """The answer to a GET of a path from the registry's root.
+
+        Raises:
+            Transient: worth another try. RegistryError: no answer.
+        """
+        return self._request("GET", path, {"Accept": "application/json"})
+
+    def _page(self, where: str, member: str, what: str) -> tuple[list[str], str]:
+        with self._request("GET", where, {"Accept": "application/json"}) as response:
+            if response.status != 200 and where[0] == "/":  # it is not about the repository
+                failure = reply.read(response)
+                raise reply.final(failure, hosts.origin(response.url), f"fetching {what}")
+            if response.status != 200:
+                raise self._refused(response, f"fetching {what}", manifest=True)
+            data = response.read_all(oci.MAX_DOCUMENT, what)
+            link = response.headers.get("Link", "")
+        try:
+            page = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(member)
+            return msgspec.json.decode(page or b"null", type=list[str] | None) or [], link
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise RegistryError(f"{self._where()} gives no list in the place of {what}") from None
+
     def small_blob(
         self, descriptor: oci.Descriptor, what: str, notify: Notify | None = None
     ) -> bytes:
@@ -163,6 +255,14 @@ class Client:
             return response
         raise self._refused(response, f"downloading {what}", manifest=False)
 
+    def interrupted(self, digest: str) -> bool:
+        """A blob's transfer broke off: whether to go on at once, with another source."""
+        return False
+
+    def rejected(self, digest: str) -> bool:
+        """A blob that came is not what it should be: whether another source may have it."""
+        return False
+
     # ---- requests ----------------------------------------------------------------------------
 
     def _request(self, method: str, tail: str, headers: dict[str, str]) -> Response:
@@ -183,6 +283,10 @@ class Client:
                 # On localhost, port 443 may be closed where port 80 is open.
                 if hosts.origin(base).port != 443:
                     raise
+            except Transient as failure:
+                # The same of hosts that the user excepts from TLS, and where packets get lost.
+                if not failure.fresh or hosts.origin(base).port != 443:
+                    raise
         self._use(self._bases[-1])
         return self._follow(method, self._bases[-1], tail, headers)
 
@@ -197,7 +301,7 @@ class Client:
     def _follow(self, method: str, base: str, tail: str, headers: dict[str, str]) -> Response:
         authorizer, registry = self._authorizer, self._transport.registry
         assert authorizer is not None and registry is not None
-        url = f"{base}/v2/{self.reference.path}/{tail}"
+        url = base + (tail if tail[0] == "/" else f"/v2/{self.reference.path}/{tail}")
         refused = 0
         for _ in range(MAX_REDIRECTS + 3):
             # Each hop decides anew who is spoken to (GHSA-vh4v-2xq2-g5cg).
@@ -248,6 +352,22 @@ class Client:
                 f"manifest for {familiar} not found: {self._where()} answers {failure.text}"
             )
         return reply.final(failure, hosts.origin(response.url), what)
+
+
+def next_query(link: str) -> str:
+    """The query of the next page in a Link header (RFC 8288), ``""`` where there is none.
+
+    Only the query: a next page is at the same place, wherever the server says it is.
+    """
+    for part in link[:8192].split(","):
+        target, _, parameters = part.strip().partition(">")
+        if target.startswith("<") and 'rel="next"' in parameters.replace("rel=next", 'rel="next"'):
+            try:
+                query = urlsplit(target[1:]).query
+            except ValueError:
+                return ""
+            return query if query.isascii() and query.isprintable() and " " not in query else ""
+    return ""
 
 
 def _drain(response: Response) -> None:

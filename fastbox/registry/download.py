@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..errors import DigestMismatch, RegistryError, StoreError
 from ..oci.image import Descriptor
-from .client import Client
+from .mirrors import Source
 from .retry import Backoff, Transient, pause
 from .transport import Response
 
@@ -39,7 +39,7 @@ class Download:
             may be the fault of an earlier try.
     """
 
-    def __init__(self, client: Client, blob: Descriptor, fd: int, listener: Listener) -> None:
+    def __init__(self, client: Source, blob: Descriptor, fd: int, listener: Listener) -> None:
         self._client = client
         self._blob = blob
         self._fd = fd
@@ -70,6 +70,8 @@ class Download:
             try:
                 self._attempt()
             except Transient as failure:
+                if self._client.interrupted(self._blob.digest):
+                    continue
                 if self.size - before >= self._client.policy.progress:
                     backoff.progressed()
                 pause(self._client.guard, backoff.delay(failure), self._listener.retrying)

@@ -7,6 +7,7 @@ it is used.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
@@ -43,11 +44,17 @@ def registry_host(domain: str) -> str:
     return DOCKER_HUB_HOST if domain in _HUB_NAMES else domain
 
 
-def base_urls(domain: str) -> list[str]:
-    """Where to try, in this order. Plain HTTP is for loopback only (CVE-2014-5277 and kin)."""
+def base_urls(domain: str, insecure: Callable[[Origin], bool] | None = None) -> list[str]:
+    """Where to try, in this order. Plain HTTP is for loopback, and for what the user excepts
+    (CVE-2014-5277 and kin).
+
+    Args:
+        insecure: whether the user excepts a host.
+    """
     host = registry_host(domain)
     urls = [f"https://{host}"]
-    if is_loopback(urlsplit(urls[0]).hostname or ""):
+    found = origin(urls[0])
+    if is_loopback(found.host) or (insecure is not None and insecure(found)):
         urls.append(f"http://{host}")
     return urls
 
@@ -156,8 +163,13 @@ def may_reach(host: str, registry: Origin) -> bool:
     return host != "localhost" and (_address(host) is None or is_public_enough(host))
 
 
-def check_realm(realm: str, registry: Origin) -> Origin:
+def check_realm(
+    realm: str, registry: Origin, insecure: Callable[[Origin], bool] | None = None
+) -> Origin:
     """Whether a token may be asked for at this URL at all, without credentials.
+
+    Args:
+        insecure: whether the user excepts a host from verified TLS.
 
     Raises:
         RegistryError: no URL, plain HTTP for a registry with TLS, a host that is not public.
@@ -167,11 +179,16 @@ def check_realm(realm: str, registry: Origin) -> Origin:
         _, target = split(realm)
     except ValueError as error:
         raise RegistryError(f"{where}: {error}") from None
-    if target.scheme != "https" and (registry.scheme == "https" or not is_loopback(target.host)):
+    excepted = insecure is not None and insecure(target)
+    plain = is_loopback(target.host) or target.host == registry.host or excepted
+    if target.scheme != "https" and (registry.scheme == "https" or not plain):
         raise RegistryError(f"{where}: it is plain HTTP")
     is_literal = _address(target.host) is not None
     if not may_reach(target.host, registry) or (
-        is_literal and target.host != registry.host and not is_loopback(registry.host)
+        is_literal
+        and target.host != registry.host
+        and not is_loopback(registry.host)
+        and not excepted
     ):
         raise RegistryError(f"{where}: it is an address outside of the registry's own")
     return target

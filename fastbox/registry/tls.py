@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 CERTS_D = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
-def context(domain: str | None) -> ssl.SSLContext:
-    """A verifying context, TLS 1.2 or later.
+def context(domain: str | None, *, verify: bool = True) -> ssl.SSLContext:
+    """A context, TLS 1.2 or later.
 
     Args:
         domain: ``host[:port]`` of a registry, whose directory below ``certs.d`` may hold further
             authorities (``*.crt``) and client certificates (``NAME.cert`` with ``NAME.key``);
             None for hosts that are none of the user's choosing.
+        verify: False takes any certificate.
 
     Raises:
         InvalidArgument: a file there is unusable.
@@ -33,11 +34,33 @@ def context(domain: str | None) -> ssl.SSLContext:
         path = os.path.join(directory, domain or "")
         try:
             names = sorted(os.listdir(path))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            raise InvalidArgument(f"open {path}: {(error.strerror or '').lower()}") from None
         for name in names:
+            _check_pair(name, names)
             _load(result, os.path.join(path, name))
+    if not verify:
+        result.check_hostname = False
+        result.verify_mode = ssl.CERT_NONE
     return result
+
+
+def _check_pair(name: str, names: list[str]) -> None:
+    """A client certificate is of no use without its key (Docker's texts).
+
+    Raises:
+        InvalidArgument: one of them is missing.
+    """
+    stem, _, kind = name.rpartition(".")
+    if kind == "cert" and f"{stem}.key" not in names:
+        raise InvalidArgument(
+            f"missing key {stem}.key for client certificate {name}."
+            " CA certificates must use the extension .crt"
+        )
+    if kind == "key" and f"{stem}.cert" not in names:
+        raise InvalidArgument(f"missing client certificate {stem}.cert for key {name}")
 
 
 def _load(context: ssl.SSLContext, file: str) -> None:

@@ -17,6 +17,7 @@ from ..errors import RegistryError
 from . import hosts, tls
 from .dial import Forbidden, dial
 from .guard import Exchange, Guard, Wire
+from .insecure import Insecure
 from .retry import Policy, Transient, describe
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Dial = Callable[[str, int, float], socket.socket]
 
 
 class NoTLS(RegistryError):
-    """The server does not speak TLS on that port; a loopback registry may be plain HTTP."""
+    """The server does not speak TLS on that port; where the user allows it, HTTP may do."""
 
 
 class Refused(RegistryError):
@@ -138,11 +139,21 @@ class Transport:
 
     Args:
         domain: the registry as the user wrote it: the key of ``certs.d`` directories.
+        insecure: hosts whose certificates do not count.
     """
 
-    def __init__(self, domain: str, guard: Guard, policy: Policy, *, connections: int = 4) -> None:
+    def __init__(
+        self,
+        domain: str,
+        guard: Guard,
+        policy: Policy,
+        *,
+        connections: int = 4,
+        insecure: Insecure | None = None,
+    ) -> None:
         self.guard = guard
         self.policy = policy
+        self.insecure = insecure or Insecure([])
         self.registry: hosts.Origin | None = None
         self._domain = domain
         self._connections = connections
@@ -194,7 +205,8 @@ class Transport:
             if not isinstance(error, Exception):
                 raise
             fresh = origin not in self._answered
-            raise _failure(error, exchange, url, fresh=fresh) from error
+            plain = hosts.is_loopback(origin.host) or self.insecure.covers(origin)
+            raise _failure(error, exchange, url, fresh=fresh, plain=plain) from error
         finally:
             _current.exchange = _current.dial = None
         self._answered.add(origin)
@@ -207,17 +219,28 @@ class Transport:
         if origin is not None and registry is not None and origin.host == registry.host:
             free = True
         allowed = None if free else hosts.is_public_enough
-        return dial(host, port, timeout=timeout, check=self.guard.check, allowed=allowed)
+        by_name = origin is None or self.insecure.has_name(origin)
+        if origin is not None and not by_name and self.insecure.has_address(origin):
+            # The network is trusted, not the name: not with another address.
+            allowed = self.insecure.holds
+        return dial(host, port, timeout=timeout, check=self._check, allowed=allowed)
+
+    def _check(self) -> None:
+        """The end of an attempt to connect, name resolution included."""
+        self.guard.check()
+        if _current.exchange is not None and _current.exchange.expired:
+            raise TimeoutError("timeout")
 
     def _manager(self, origin: hosts.Origin, proxy: str | None) -> PoolManager:
         # A client certificate from certs.d is for the registry only, so others get a manager of
         # their own.
         own = self.registry is None or origin == self.registry
-        key = f"{own} {proxy or ''}"
+        verify = not self.insecure.covers(origin)
+        key = f"{own} {verify} {proxy or ''}"
         with self._lock:
             manager = self._pools.get(key)
             if manager is None:
-                context = tls.context(self._domain if own else None)
+                context = tls.context(self._domain if own else None, verify=verify)
                 manager = _new_manager(context, proxy, self._connections)
                 self._pools[key] = manager
             return manager
@@ -285,6 +308,11 @@ def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
     class TLSPool(HTTPSConnectionPool):
         ConnectionCls = GuardedTLS
 
+        def _validate_conn(self, conn: Any) -> None:
+            # Not urllib3's, which warns of hosts that the user excepted from verification.
+            if conn.is_closed:
+                conn.connect()
+
     return {"http": Pool, "https": TLSPool}
 
 
@@ -338,8 +366,15 @@ def _stalled(url: str) -> Transient:
     return Transient(error)
 
 
-def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = False) -> Exception:
-    """What a failed exchange means: Cancelled, Transient or a final RegistryError."""
+def _failure(
+    error: Exception, exchange: Exchange, url: str, *, fresh: bool = False, plain: bool = False
+) -> Exception:
+    """What a failed exchange means: Cancelled, Transient or a final RegistryError.
+
+    Args:
+        fresh: the host never answered.
+        plain: plain HTTP would do.
+    """
     if isinstance(error, errors.FastboxError):
         return error
     from .guard import Cancelled
@@ -360,7 +395,7 @@ def _failure(error: Exception, exchange: Exchange, url: str, *, fresh: bool = Fa
         final = _final(cause, origin, shaking)
         if final is not None:
             return final
-    if shaking and fresh and hosts.is_loopback(origin.host):
+    if shaking and fresh and plain:
         return NoTLS(f"cannot reach registry {origin}: it does not answer the TLS handshake")
     for cause in causes:
         if isinstance(cause, u.IncompleteRead):
@@ -397,9 +432,9 @@ def _final(cause: BaseException, origin: hosts.Origin, shaking: bool) -> Excepti
     if isinstance(cause, ssl.SSLError) and shaking:
         if "WRONG_VERSION_NUMBER" in str(cause) or "HTTP_REQUEST" in str(cause):
             return NoTLS(
-                f"cannot reach registry {origin}: the server gave an HTTP response to an HTTPS"
-                " request",
-                hint="plain HTTP is spoken to registries on localhost only",
+                f'Get "https://{origin}/v2/": http: server gave HTTP response to HTTPS client',
+                hint=f"if it may be trusted without TLS, add {origin} to insecure-registries in"
+                " /etc/fastbox/config.toml or /etc/docker/daemon.json",
             )
         if not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             reason = cause.reason or str(cause)

@@ -25,7 +25,7 @@ from ..container.lifecycle import Lifecycle
 from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
 from ..network import firewall, ground, tables
-from . import housekeeping, ownership
+from . import housekeeping, ownership, sealing
 from .log import Log
 from .watch import Watch
 
@@ -186,6 +186,9 @@ class Service:
         duties = [asyncio.ensure_future(self._scan_for_ever())]
         duties.append(asyncio.ensure_future(self._keep_house()))
         duties.append(asyncio.ensure_future(self._guard_rules()))
+        duties.append(
+            asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
+        )
         gc.collect()
         gc.freeze()
         ready()

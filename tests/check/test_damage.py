@@ -16,6 +16,7 @@ from fastbox.check.problems import Problem
 from fastbox.container.config import ContainerConfig
 from fastbox.engine import Engine
 from fastbox.errors import FastboxError
+from fastbox.image.seal import sealed
 from fastbox.image.types import Image
 from tests.image.build import put, tar
 from tests.support import boxes
@@ -53,11 +54,11 @@ def image(engine: Engine) -> Image:
 
 
 def layer_of(engine: Engine, image: Image) -> str:
-    return os.path.join(engine.root, "layers", image.layers[0][7:31])
+    return os.path.join(engine.root, "layers", image.layers[-1][7:31])
 
 
 def meta_of(engine: Engine, image: Image) -> str:
-    return os.path.join(engine.root, "layers", ".meta", image.layers[0][7:31] + ".json")
+    return os.path.join(engine.root, "layers", ".meta", image.layers[-1][7:31] + ".json")
 
 
 def blob(engine: Engine, digest: str) -> str:
@@ -328,6 +329,70 @@ def test_strangers(engine: Engine, image: Image) -> None:
     assert {problem.kind for problem in engine.check()} == {"leftover"}
     assert all(problem.repaired for problem in engine.check(repair=True))
     assert engine.check() == []
+
+
+# ---- layers of commits -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snap(engine: Engine, busybox_image: str) -> Image:
+    """A commit, without a blob yet, of a container that has its layer."""
+    box = boxes.start(engine, "busybox", name="web")
+    script = (
+        "mkdir -p /d/e; echo one > /d/e/f; ln /d/e/f /d/g; rm -r /home; mkdir /home; rm /bin/cat"
+    )
+    assert boxes.execute(engine, box, "sh", "-ec", script).code == 0
+    engine.stop("web", timeout=0)
+    return engine.commit("web", "snap:1")
+
+
+def upper_of(engine: Engine) -> str:
+    """The directory that was the container's."""
+    return f"{engine.root}/layers/{engine.container('web').record.committed[0]}"
+
+
+def test_a_commit_is_whole(engine: Engine, snap: Image) -> None:
+    check_whole(engine.root)
+    assert engine.check() == []
+    sealed(engine._images, "snap:1")
+    assert engine.check() == []
+    container(engine, "snap:1")
+    assert engine.check() == []
+
+
+def test_a_commit_whose_archive_was_made(engine: Engine, snap: Image) -> None:
+    sealed(engine._images, "snap:1")
+    with open(f"{upper_of(engine)}/d/e/f", "w") as file:
+        file.write("two\n")
+    assert "has other content" in only(engine.check()).text
+    assert only(engine.check(repair=True)).repaired
+    check_whole(engine.root)
+    assert os.path.islink(layer_of(engine, engine.image("snap:1")))
+    engine.start("web")
+    assert boxes.execute(engine, engine.container("web"), "cat", "/d/g").code != 0  # no cat
+    assert (
+        boxes.execute(engine, engine.container("web"), "sh", "-c", ". /d/g").err.count("one") == 1
+    )
+
+
+def test_a_commit_that_a_power_failure_followed(engine: Engine, snap: Image) -> None:
+    path = f"{engine.root}/layers/.meta/{os.path.basename(upper_of(engine))}.json"
+    rewrite(path, json.dumps({**json.loads(read(path)), "boot": "another"}).encode())
+    found = only(Engine(engine.root, engine.runtime_dir).check())
+    assert "the machine was restarted before" in found.text
+    assert only(Engine(engine.root, engine.runtime_dir).check(repair=True)).repaired
+    check_whole(engine.root)
+    assert boxes.run(engine, "snap:1", "true").code == 0
+
+
+def test_damaged_metadata_of_a_commit(engine: Engine, snap: Image) -> None:
+    path = f"{engine.root}/layers/.meta/{os.path.basename(upper_of(engine))}.json"
+    truncate(path)
+    assert only(Engine(engine.root, engine.runtime_dir).check(repair=True)).repaired
+    check_whole(engine.root)
+    assert boxes.run(Engine(engine.root, engine.runtime_dir), "snap:1", "true").code == 0
+    sealed(Engine(engine.root, engine.runtime_dir)._images, "snap:1")
+    check_whole(engine.root)
 
 
 # ---- blobs and the index -----------------------------------------------------------------------

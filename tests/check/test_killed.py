@@ -13,7 +13,7 @@ from fastbox.engine import Engine
 from tests.image.build import die_at, tar
 from tests.support.whole import check_whole
 
-EVERY = 5  # each so many-th step on the file system is one before which the process dies
+EVERY = 9  # each so many-th step on the file system is one before which the process dies
 
 
 def import_(engine: Engine) -> None:
@@ -69,5 +69,5 @@ def test_a_killed_repair(new_root: Callable[[str], str]) -> None:
             assert file.read() == b"old"
         if lived:
             break
-        point += 3
-    assert point > 3
+        point += EVERY
+    assert point > EVERY

@@ -16,10 +16,13 @@ from fastbox.container.record import Container, ContainerRecord, ContainerState,
 from fastbox.container.stats import Stats
 from fastbox.errors import NotFound
 from fastbox.events.event import Event
+from fastbox.image.history import HistoryEntry
+from fastbox.image.progress import ProgressEvent
 from fastbox.image.types import Image, PullResult, Removed, Volume
 from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
+from fastbox.registry.search import SearchResult
 
 ID = "0123456789ab" + "c" * 52
 IMAGE_ID = "sha256:" + "d" * 64
@@ -85,6 +88,8 @@ class FakeEngine:
         self.errors: dict[str, Exception] = {}
         self.boxes: list[Container] = []
         self.stored: list[Image] = []
+        self.steps: list[HistoryEntry] = []
+        self.found: list[SearchResult] = []
         self.kept: list[Volume] = []
         self.nets: list[Network] = []
         self.lines: list[LogLine] = []
@@ -249,6 +254,22 @@ class FakeEngine:
             image=image(), name="docker.io/library/redis:latest", digest=DIGEST, status="downloaded"
         )
 
+    def pull_all(self, repository: str, **kwargs: Any) -> list[PullResult]:
+        self._note("pull_all", repository, **kwargs)
+        results = []
+        for tag in ("6", "7"):
+            kwargs["progress"](ProgressEvent(tag, "Pulling from library/redis"))
+            kwargs["progress"](ProgressEvent("aaa", "Pull complete"))
+            kwargs["progress"](ProgressEvent("", f"Digest: {DIGEST}"))
+            name = f"docker.io/library/redis:{tag}"
+            status = "downloaded" if tag == "6" else "up-to-date"
+            results.append(PullResult(image=image(), name=name, digest=DIGEST, status=status))
+        return results
+
+    def search(self, term: str, **kwargs: Any) -> list[SearchResult]:
+        self._note("search", term, **kwargs)
+        return self.found
+
     def images(self, reference: str | None = None, **kwargs: Any) -> list[Image]:
         self._note("images", reference, **kwargs)
         return self.stored
@@ -268,6 +289,17 @@ class FakeEngine:
     def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
         self._note("import_image", source, reference, **kwargs)
         return image()
+
+    def commit(self, container: str, reference: str | None = None, **kwargs: Any) -> Image:
+        self._note("commit", container, reference, **kwargs)
+        return image()
+
+    def check_platform(self, name: str, platform: str) -> None:
+        self._note("check_platform", name, platform)
+
+    def history(self, name: str) -> list[HistoryEntry]:
+        self._note("history", name)
+        return self.steps
 
     def bootstrap(self, reference: str, **kwargs: Any) -> Image:
         self._note("bootstrap", reference, **kwargs)

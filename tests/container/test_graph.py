@@ -14,7 +14,7 @@ import pytest
 
 from fastbox import ContainerConfig, Engine, Mount
 from fastbox.check.trees import difference
-from fastbox.container import commit, create
+from fastbox.container import create
 from fastbox.container.record import Container
 from fastbox.image.types import Image
 from tests.container.test_diff import (  # run once more, with the other driver
@@ -167,7 +167,7 @@ def test_what_a_container_changes(twins: list[Engine]) -> None:
 
 
 def committed(engine: Engine, box: Container, name: str) -> Image:
-    return commit.commit(engine._lifecycle, engine._images, box.id, name)
+    return engine.commit(box.id, name)
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -65,6 +65,7 @@ HEAVY = {
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
+    "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},
     "fastbox.supervisor.checks": {"asyncio"},
     "fastbox.supervisor.probe": {"asyncio"},

@@ -599,8 +599,7 @@ def test_a_server_without_tls_is_not_spoken_to_in_the_clear(
     with pytest.raises(RegistryError) as caught:
         Puller(store, REGISTRY)("app")
     assert str(caught.value) == (
-        "cannot reach registry registry.example: the server gave an HTTP response to an HTTPS"
-        " request"
+        'Get "https://registry.example/v2/": http: server gave HTTP response to HTTPS client'
     )
     assert [s for s in plain.seen if s.path.startswith("/v2")] == []
     assert set(world.connections) == {(REGISTRY, 443)}
