@@ -39,10 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``CONTESTANTS`` of the module, without the peers that are absent (which the end names)."""
+    """``CONTESTANTS`` of the module (or, by name, of each test), without the peers that are absent
+    (which the end names)."""
     if "contestant" in metafunc.fixturenames:
         missing = metafunc.config.stash[ABSENT]
-        names = [name for name in metafunc.module.CONTESTANTS if name not in missing]
+        known = metafunc.module.CONTESTANTS
+        if isinstance(known, dict):
+            known = known[metafunc.function.__name__]
+        names = [name for name in known if name.split()[0] not in missing]
         metafunc.parametrize("contestant", names)
 
 

@@ -1,4 +1,4 @@
-"""The other sides of the comparison: the floor in bare C, crun, docker, GNU tar."""
+"""The other sides of the comparison: the floor in bare C, crun, docker, podman, skopeo, tar."""
 
 from __future__ import annotations
 
@@ -196,6 +196,7 @@ def absent() -> dict[str, str]:
         missing["crun"] = "not installed"
     if why := docker_answers():
         missing["docker"] = why
-    if not shutil.which("tar"):
-        missing["tar"] = "not installed"
+    for name in ("tar", "podman", "skopeo"):
+        if not shutil.which(name):
+            missing[name] = "not installed"
     return missing

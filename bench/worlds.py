@@ -72,24 +72,34 @@ def docker_answers() -> str:
 class Daemon:
     """A dockerd of the bench's own, with nothing of the host's: DOCKER_HOST leads to it.
 
+    Args:
+        place: an existing directory for what it keeps; None makes one.
+        isolated: it gets a network namespace of its own; otherwise it makes no networks at all, and
+            reaches what listens on the bench's loopback.
+
     Attributes:
-        network: path of its network namespace.
+        address: for DOCKER_HOST. network: path of its network namespace.
     """
 
-    def __init__(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="fb-bench-docker-", dir="/var/tmp")
+    def __init__(self, place: str | None = None, *, isolated: bool = True) -> None:
+        self._given = place is not None
+        self.directory = place or tempfile.mkdtemp(prefix="fb-bench-docker-", dir="/var/tmp")
         self.cgroup = f"fastbox-bench-{os.getpid()}"
+        self._before = os.environ.get("DOCKER_HOST")
         run = os.path.join(self.directory, "run")
         os.mkdir(run)
         # Its socket is where both see it; its other runtime files are on a tmpfs, as on a host.
-        address = f"unix://{self.directory}/socket"
+        self.address = f"unix://{self.directory}/socket"
         argv = ["dockerd", "--data-root", f"{self.directory}/data", "--exec-root", run]
-        argv += ["--host", address, "--pidfile", f"{run}/pid", "--log-level", "error"]
+        argv += ["--host", self.address, "--pidfile", f"{run}/pid", "--log-level", "error"]
         argv += ["--cgroup-parent", f"/{self.cgroup}"]
+        if not isolated:
+            argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
 
         def enter() -> None:
             _check(_libc.unshare(CLONE_NEWNS), "unshare")
-            own_network()
+            if isolated:
+                own_network()
             mount("tmpfs", run, "tmpfs", 0)
 
         with open(f"{self.directory}/log", "wb") as log:
@@ -101,7 +111,7 @@ class Daemon:
                 preexec_fn=enter,  # noqa: PLW1509  # there is one thread yet
             )
         self.network = f"/proc/{self.process.pid}/ns/net"
-        os.environ["DOCKER_HOST"] = address
+        os.environ["DOCKER_HOST"] = self.address
         deadline = time.monotonic() + _STARTS_WITHIN
         while docker_answers() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -114,8 +124,42 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        del os.environ["DOCKER_HOST"]
-        shutil.rmtree(self.directory)
+        if self._before is None:
+            del os.environ["DOCKER_HOST"]
+        else:
+            os.environ["DOCKER_HOST"] = self._before
+        if not self._given:
+            shutil.rmtree(self.directory)
         for base in [_CGROUPS, *(entry.path for entry in os.scandir(_CGROUPS))]:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(base, self.cgroup))
+
+
+class Disk:
+    """A new file system (ext4, on a loop device) for each round: none inherits what the one before
+    it wrote or removed. ext4 is slow to make files where many were removed a moment ago.
+
+    Args:
+        directory: where its image is kept.
+        gigabytes: its size; the image is sparse.
+    """
+
+    def __init__(self, directory: str, gigabytes: int = 8) -> None:
+        self.path = tempfile.mkdtemp(prefix="disk-", dir=directory)
+        self._image = self.path + ".img"
+        with open(self._image, "wb") as file:
+            file.truncate(gigabytes << 30)
+        lazy = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
+        make = ["mkfs.ext4", "-q", "-F", "-E", lazy, self._image]
+        subprocess.run(make, check=True, capture_output=True)
+        command = ["mount", "-o", "loop", self._image, self.path]
+        subprocess.run(command, check=True, capture_output=True)
+        os.sync()  # what others wrote is not paid for by who measures here
+
+    def __enter__(self) -> str:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--recursive", self.path], check=True, capture_output=True)
+        os.rmdir(self.path)
+        os.unlink(self._image)

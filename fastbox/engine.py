@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .attaching import AttachingVerbs
+from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
 from .files import FileVerbs
 from .image_verbs import ImageVerbs
@@ -43,6 +44,7 @@ DEFAULT_RUNTIME = "/run/fastbox"
 class Engine(
     ChangingVerbs,
     AttachingVerbs,
+    DiskVerbs,
     FileVerbs,
     ImageVerbs,
     ListeningVerbs,
@@ -185,7 +187,7 @@ class Engine(
         with self._images.lease():  # no rmi between finding the image and naming its layers
             image, name = self._image_for(config.image, pull, platform, progress)
             layers = self._images.ensure_layers(image)
-            return create(
+            container = create(
                 self._containers,
                 config,
                 image,
@@ -198,6 +200,9 @@ class Engine(
                 driver=self._images.driver,
                 transient=transient,
             )
+        if platform is None:
+            container.warnings += _foreign(image)
+        return container
 
     def _image_for(
         self,
@@ -502,7 +507,13 @@ class Engine(
         Returns:
             (names removed, bytes freed)
         """
-        return self._volumes.prune(all=all, filters=filters, in_use=self._volumes_in_use)
+        from .pruning import pruning
+
+        with pruning(self.runtime_dir, self._volumes.journal, "volume") as tally:
+            names, tally.freed = self._volumes.prune(
+                all=all, filters=filters, in_use=self._volumes_in_use
+            )
+        return names, tally.freed
 
     # the engine itself --------------------------------------------------------------------------
     def info(self) -> dict[str, Any]:
@@ -516,3 +527,16 @@ class Engine(
         from .info import version
 
         return version()
+
+
+def _foreign(image: Image) -> list[str]:
+    """Docker's warning for an image that this machine does not run."""
+    from .oci.platform import host, normalise, runs
+
+    has, mine = normalise(image.os, image.architecture, image.variant), host()
+    if not image.architecture or has in runs(mine):
+        return []
+    return [
+        f"The requested image's platform ({has}) does not match the detected host platform"
+        f" ({mine}) and no specific platform was requested"
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import FastboxError
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .container.store import ContainerStore
     from .image.history import HistoryEntry
     from .image.store import ImageStore
-    from .image.types import Image, PullResult, Removed
+    from .image.types import Image, LoadResult, PullResult, Removed
 
 
 class ImageVerbs:
@@ -107,13 +107,26 @@ class ImageVerbs:
         """Give an image another name."""
         self._images.tag(source, target)
 
-    def remove_image(self, name_or_id: str, *, force: bool = False) -> list[Removed]:
+    def remove_image(
+        self,
+        name_or_id: str,
+        *,
+        force: bool = False,
+        prune: bool = True,
+        platforms: Sequence[str] = (),
+    ) -> list[Removed]:
         """Untag an image, and delete it when nothing names it any more.
+
+        Args:
+            prune: with it, delete the nameless images that it was made of, if nothing needs them.
+            platforms: only if it is for one of them (``os/arch[/variant]``).
 
         Raises:
             NotFound; Conflict: a container uses it, or several names share the id.
         """
-        return self._images.remove(name_or_id, force=force, used_by=self._used_by)
+        return self._images.remove(
+            name_or_id, force=force, prune=prune, platforms=platforms, used_by=self._used_by
+        )
 
     def import_image(
         self,
@@ -136,6 +149,54 @@ class ImageVerbs:
         return import_image(
             self._images, source, reference, changes=changes, message=message, platform=platform
         )
+
+    def save(
+        self,
+        names: Iterable[str],
+        output: int | str | IO[bytes],
+        *,
+        platform: str | None = None,
+        format: str | None = None,
+    ) -> None:
+        """Write images to an archive that is a docker-archive and an OCI image layout at once.
+
+        Args:
+            names: names, ids, or repositories without a tag (all of their tags).
+            output: a descriptor, the path of a file (which appears when it is whole), or a binary
+                file object; for ``oci-dir`` the path of a directory.
+            platform: ``os/arch[/variant]``: of an image for several only this one.
+            format: only ``"docker-archive"``, ``"oci-archive"``, or ``"oci-dir"``.
+
+        Raises:
+            NotFound, Ambiguous, InvalidArgument, ImageError, StoreError; BrokenPipeError: the
+            reader of a pipe has gone.
+        """
+        from .image.save import save
+
+        save(self._images, names, output, platform=platform, format=format)
+
+    def load(
+        self,
+        source: str | IO[bytes],
+        *,
+        platform: str | None = None,
+        progress: Callable[[Any], None] | None = None,
+    ) -> list[LoadResult]:
+        """Read an archive that ``save`` wrote (ours, Docker's, podman's …), or an OCI layout.
+
+        Args:
+            source: path of an archive (plain, gzip, zstd, xz, bzip2) or of a layout's directory,
+                ``"-"`` (stdin), or a binary file object.
+            platform: ``os/arch[/variant]``: which image of an index to load.
+            progress: told the bytes of each layer, in this thread.
+
+        Raises:
+            InvalidArgument, ArchiveError, ImageError, DigestMismatch, Unsupported, StoreError: no
+            image was added.
+        """
+        from .image.load import load
+
+        return load(self._images, source, platform=platform, progress=progress)
 
     def bootstrap(
         self,

@@ -17,6 +17,7 @@ class NetworkVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        runtime_dir: str
         warn: Callable[[str], None] | None
 
         @property
@@ -99,8 +100,11 @@ class NetworkVerbs:
         Args:
             filters: ``label``, ``label!``, ``until``.
         """
+        from .pruning import pruning
+
         self._container_networks.sweep(self._container_networks.up())
-        return self._container_networks.prune(filters)
+        with pruning(self.runtime_dir, self._networks.journal, "network"):
+            return self._container_networks.prune(filters)
 
     def connect_network(
         self,

@@ -17,6 +17,7 @@ class ChangingVerbs:
     """See ``Engine``, which is one."""
 
     if TYPE_CHECKING:
+        runtime_dir: str
 
         @property
         def _containers(self) -> ContainerStore: ...
@@ -128,9 +129,11 @@ class ChangingVerbs:
             InvalidArgument: a bad filter.
         """
         from .container.prune import prune
+        from .pruning import pruning
 
-        boxes = self._all_containers()
-        removed, freed = prune(self._lifecycle, boxes, filters or {})
+        with pruning(self.runtime_dir, self._containers.journal, "container") as tally:
+            boxes = self._all_containers()
+            removed, tally.freed = prune(self._lifecycle, boxes, filters or {})
         gone = set(removed)
         self._release([name for box in boxes if box.id in gone for name in box.record.committed])
-        return removed, freed
+        return removed, tally.freed

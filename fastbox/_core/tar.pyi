@@ -127,3 +127,13 @@ def extract(
         is an OSError. A merge that meets a directory or something else in its place fails in the
         step ``"remove"`` with EISDIR or ENOTDIR.
     """
+
+def decompress(fd: int, out: int, *, cancel: Cancel | None = None) -> None:
+    """Copy a stream (gzip, zstd, or plain) from ``fd`` to its end, uncompressed, into the pipe
+    ``out``. Both stay open. There is no limit: the reader of the pipe stops when it has enough, by
+    closing its end.
+
+    Raises:
+        ArchiveError: the stream is malformed or cut off. StoreError: reading or writing failed
+        (cause: BrokenPipeError where the reader closed the pipe). FastboxError: it was cancelled.
+    """

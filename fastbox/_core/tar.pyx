@@ -5,7 +5,8 @@ import errno as _errno
 import os
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.string cimport memset
 
 cdef extern from "tar/tar.h" nogil:
     enum: PATH_MAX
@@ -20,6 +21,7 @@ cdef extern from "tar/tar.h" nogil:
     struct fb_tar_options:
         int fd
         int dest
+        int out
         int whiteouts
         int walk
         int64_t max_bytes
@@ -155,6 +157,7 @@ def extract(
     if whiteouts not in ("overlay", "keep"):
         raise ValueError(f"whiteouts is 'overlay' or 'keep', not {whiteouts!r}")
     options.fd = fd
+    options.out = -1
     options.whiteouts = FB_WHITEOUTS_OVERLAY if whiteouts == "overlay" else FB_WHITEOUTS_KEEP
     options.walk = not openat2
     options.max_bytes = max_bytes
@@ -173,6 +176,20 @@ def extract(
     finally:
         os.close(options.dest)
     return _extracted(job, digests)
+
+
+def decompress(int fd, int out, *, cancel=None):
+    cdef fb_tar_options options
+    cdef _Job job = _Job()
+    memset(&options, 0, sizeof(options))
+    options.fd = fd
+    options.dest = -1
+    options.out = out
+    options.max_bytes = INT64_MAX
+    job.job = fb_tar_start(&options)
+    if job.job == NULL:
+        _raise_start(errno, "a pipe")
+    _run(job, cancel, None)
 
 
 cdef _open_directory(dest):

@@ -22,6 +22,7 @@ class App:
 
     Attributes:
         wraps: name of the command that runs, if it is one that wraps its errors.
+        spelling: how the command was typed (``images``, ``image ls``).
     """
 
     def __init__(self, engine: Any = None) -> None:
@@ -29,6 +30,7 @@ class App:
         self.runtime_dir: str | None = None
         self.debug = False
         self.wraps = ""
+        self.spelling = ""
         self._engine = engine
 
     @property
@@ -102,6 +104,7 @@ class FlagCommand(click.Command):
         )
         app: App = ctx.obj
         app.wraps = self.entry.module if self.wraps else ""
+        app.spelling = ctx.command_path.partition(" ")[2]
         values, ctx.args = parser.parse(args)
         app.root = values.root if "root" in values.given else app.root
         app.runtime_dir = values.runtime_dir if "runtime_dir" in values.given else app.runtime_dir

@@ -50,6 +50,7 @@ class Entry:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look at what registries have",
     "network": "Manage networks",
     "supervisor": "Manage the supervisor (restart policies, health checks)",
     "system": "Manage fastbox",
@@ -62,7 +63,10 @@ ENTRIES = (
     Entry("exec", "Execute a command in a running container", "container exec, exec", common=True),
     Entry("ps", "List containers", "container ls, container list, container ps, ps", common=True),
     Entry("pull", "Download an image from a registry", "image pull, pull", common=True),
+    Entry("push", "Upload an image to a registry", "image push, push", common=True),
     Entry("images", "List images", "image ls, image list, images", common=True),
+    Entry("login", "Authenticate to a registry", "login", common=True),
+    Entry("logout", "Log out from a registry", "logout", common=True),
     Entry("search", "Search Docker Hub, or a registry, for images", "search", common=True),
     Entry("version", "Show the fastbox version information", "version", common=True),
     Entry("info", "Display system-wide information", "system info, info", common=True),
@@ -101,6 +105,7 @@ ENTRIES = (
     ),
     Entry("inspect", "Return low-level information on fastbox objects", "inspect"),
     Entry("kill", "Kill one or more running containers", "container kill, kill"),
+    Entry("load", "Load an image from a tar archive or STDIN", "image load, load"),
     Entry("logs", "Fetch the logs of a container", "container logs, logs"),
     Entry("pause", "Pause all processes within one or more containers", "container pause, pause"),
     Entry(
@@ -112,6 +117,11 @@ ENTRIES = (
     Entry("restart", "Restart one or more containers", "container restart, restart"),
     Entry("rm", "Remove one or more containers", "container rm, container remove, rm"),
     Entry("rmi", "Remove one or more images", "image rm, image remove, rmi"),
+    Entry(
+        "save",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "image save, save",
+    ),
     Entry("start", "Start one or more stopped containers", "container start, start"),
     Entry(
         "stats",
@@ -144,6 +154,14 @@ ENTRIES = (
     Entry("container_prune", "Remove all stopped containers", "container prune"),
     Entry("image_inspect", "Display detailed information on one or more images", "image inspect"),
     Entry("image_settle", "Finish what commits have put off", "image settle", hidden=True),
+    Entry("manifest_inspect", "Display an image manifest, or manifest list", "manifest inspect"),
+    Entry(
+        "manifest_others",
+        "Not supported",
+        "manifest annotate, manifest create, manifest push, manifest rm",
+        hidden=True,
+    ),
+    Entry("image_prune", "Remove unused images", "image prune"),
     Entry("network_connect", "Connect a container to a network", "network connect"),
     Entry("network_create", "Create a network", "network create"),
     Entry("network_disconnect", "Disconnect a container from a network", "network disconnect"),
@@ -162,6 +180,8 @@ ENTRIES = (
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
     Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
     Entry("system_check", "Check the store for damage, and put right what can be", "system check"),
+    Entry("system_df", "Show how much disk fastbox uses", "system df"),
+    Entry("system_prune", "Remove unused data", "system prune"),
     Entry("volume_create", "Create a volume", "volume create"),
     Entry(
         "volume_inspect", "Display detailed information on one or more volumes", "volume inspect"

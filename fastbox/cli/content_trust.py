@@ -32,7 +32,7 @@ def check(values: Values) -> None:
         return
     raise Unsupported(
         f"{asked}: content trust (signatures of Docker's Notary) is not supported",
-        hint="pull by digest (NAME@sha256:…) to get what you know; unset that to go on without",
+        hint="pull by digest (NAME@sha256:…) to get what you know; cosign signs what was pushed",
     )
 
 

@@ -58,6 +58,8 @@ def create_container(
             _pull(app, config.image, platform, quiet=values.quiet)
             box = app.engine.create(config, pull="never", platform=platform, transient=transient)
         cidfile.write(box.id)
+    for warning in box.warnings:
+        output.error(f"WARNING: {warning}")
     return box
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..oci.reference import parse
 from . import human, output
 from .command import App, FlagCommand
+from .errors import CliError
 from .flags import Flag, Switch, Values
 from .listing import FORMAT, filter_flag
 from .tables import render
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from ..image.types import Image
 
 NONE = "<none>"
+# Who types one of these behind `images` most likely means `image`.
+_VERBS = frozenset(
+    ("build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm",
+     "save", "tag"),
+)  # fmt: skip
 HEADERS = {
     "Repository": "REPOSITORY",
     "Tag": "TAG",
@@ -33,12 +39,16 @@ HEADERS = {
 
 def images(app: App, values: Values, words: list[str]) -> int:
     """List images, newest first; one line per name."""
+    if values.tree:
+        raise CliError(
+            "--tree is not supported", hint="`fastbox system df -v` shows what images share"
+        )
     found = app.engine.images(
         words[0] if words else None, all=values.all, filters=values.filter or {}
     )
     # The digest is a line's own only where it is shown.
     digests = values.digests or "{{.Digest}}" in (values.format or "")
-    lines = [line for image in found for line in _lines(image, digests)]
+    lines = [line for image in found for line in lines_of(image, digests)]
     trunc = not values.no_trunc
     if values.quiet and not values.format:
         output.write("".join(f"{_identity(image, trunc)}\n" for image, _, _, _ in lines))
@@ -53,10 +63,14 @@ def images(app: App, values: Values, words: list[str]) -> int:
             type_name="*formatter.imageContext",
         )
     )
+    if words and not found and app.spelling == "images" and words[0] in _VERBS:
+        output.error(
+            f'\nNo images found matching "{words[0]}": did you mean "fastbox image {words[0]}"?'
+        )
     return 0
 
 
-def _lines(image: Image, digests: bool) -> list[tuple[Image, str, str, str]]:
+def lines_of(image: Image, digests: bool) -> list[tuple[Image, str, str, str]]:
     """(image, repository, tag, digest) of each line."""
     of_repository: dict[str, str] = {}
     for name in image.repo_digests:
@@ -94,7 +108,7 @@ def row(
         "Size": lambda: human.size(image.size),
         "Tag": lambda: tag,
         "UniqueSize": lambda: "N/A",
-        "VirtualSize": lambda: human.size(image.size),
+        "VirtualSize": lambda: human.size(image.size, 4),
     }
 
 
@@ -109,6 +123,7 @@ COMMAND = FlagCommand(
         FORMAT,
         Flag("--no-trunc", Switch(), "Don't truncate output"),
         Flag("-q --quiet", Switch(), "Only show image IDs"),
+        Flag("--tree", Switch(), "List multi-platform images as a tree", hidden=True),
     ),
     most=1,
 )

@@ -1,4 +1,4 @@
-"""What a pull is doing: a bar per layer on a terminal, a line per change elsewhere."""
+"""What a pull, push or load is doing: a bar per layer on a terminal, else a line per change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import IO, Any
 
 from . import output
 
-_QUIET = ("Downloading", "Extracting")
+_QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
+_DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
 
 
 class Progress:
@@ -30,7 +31,14 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_bars()
+        self._stop()
+
+    def _stop(self) -> None:
+        """Leave the bars as they are; later events get new ones."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+        self.tasks.clear()
 
     def update(self, event: Any) -> None:
         """Show one event: ``id``, ``status``, ``current`` and ``total`` bytes."""
@@ -38,14 +46,16 @@ class Progress:
             return
         with self.lock:
             if event.status.startswith("Pulling from "):
-                self._end_bars()
+                self._stop()
                 self.last.clear()
                 self._print(f"{event.id}: {event.status}")
             elif output.is_terminal(self.stream):
                 self._draw(event)
             elif self.last.get(event.id) != event.status:
                 self.last[event.id] = event.status
-                # Without a terminal only changes count, and these two change all the time.
+                if not event.id:  # between two tags: the layers begin anew
+                    self.last = {"": event.status}
+                # Without a terminal only changes count, and these change all the time.
                 if event.status not in _QUIET:
                     self._print(f"{event.id}: {event.status}" if event.id else event.status)
 
@@ -68,18 +78,11 @@ class Progress:
             self.stream.write(_plain(text) + "\n")
             self.stream.flush()
 
-    def _end_bars(self) -> None:
-        """What is printed next comes below the bars."""
-        if self.bars is not None:
-            self.bars.stop()
-            self.bars = None
-            self.tasks.clear()
-
     # ---- bars ----------------------------------------------------------------------------------
 
     def _draw(self, event: Any) -> None:
         if not event.id:
-            self._end_bars()
+            self._stop()
             self._print(event.status)
             return
         if self.bars is None:
@@ -90,7 +93,7 @@ class Progress:
         fields: dict[str, Any] = {"status": _plain(event.status)}
         if event.status in _QUIET and event.total:
             fields |= {"completed": event.current, "total": event.total}
-        elif event.status in ("Pull complete", "Already exists", "Download complete"):
+        elif event.status in _DONE or event.status.startswith("Mounted from "):
             fields |= {"completed": 1, "total": 1}
         self.bars.update(self.tasks[event.id], **fields)
 

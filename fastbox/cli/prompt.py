@@ -1,4 +1,4 @@
-"""``Are you sure you want to continue? [y/N]``."""
+"""Questions to the user: ``Are you sure you want to continue? [y/N]``, names and passwords."""
 
 from __future__ import annotations
 
@@ -12,3 +12,26 @@ def confirm(warning: str) -> bool:
     output.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
     answer = sys.stdin.readline() if sys.stdin is not None else ""
     return answer.strip().lower() == "y"
+
+
+def ask(question: str) -> str:
+    """A line from standard input, without its end; empty at the end of input."""
+    output.write(question)
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def ask_secret(question: str) -> str:
+    """The same, from a terminal that does not show what is typed."""
+    import termios
+
+    before = termios.tcgetattr(0)
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    try:
+        # What was typed ahead was shown; it is no password. What comes after the question is one.
+        termios.tcsetattr(0, termios.TCSAFLUSH, silent)
+        output.write(question)
+        return sys.stdin.readline().rstrip("\r\n")
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        output.write("\n")

@@ -6,15 +6,21 @@ from ..errors import FastboxError, NotFound
 from . import output
 from .command import App, FlagCommand
 from .errors import message_of
-from .flags import Flag, Switch, Values
+from .flags import Flag, Switch, Texts, Values
 
 
 def rmi(app: App, values: Values, words: list[str]) -> int:
     """Untag and delete images, from left to right."""
     errors: list[FastboxError] = []
+    platforms = [one for text in values.platform or () for one in text.split(",")]
     for name in words:
         try:
-            removed = app.engine.remove_image(name, force=values.force)
+            removed = app.engine.remove_image(
+                name,
+                force=values.force,
+                prune=not values.no_prune,
+                platforms=platforms,
+            )
         except FastboxError as error:
             errors.append(error)
             continue
@@ -31,6 +37,15 @@ COMMAND = FlagCommand(
     "rmi",
     rmi,
     "IMAGE [IMAGE...]",
-    (Flag("-f --force", Switch(), "Force removal of the image"),),
+    (
+        Flag("-f --force", Switch(), "Force removal of the image"),
+        Flag("--no-prune", Switch(), "Do not delete untagged parents"),
+        Flag(
+            "--platform",
+            Texts(name="strings"),
+            'Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,'
+            ' "linux/amd64")',
+        ),
+    ),
     least=1,
 )

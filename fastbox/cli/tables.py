@@ -80,12 +80,15 @@ def _json(rows: Iterable[Row]) -> bytes:
     lines = []
     for row in rows:
         values = {field: str(make()) for field, make in row.items() if not field.startswith("_")}
-        data = orjson.dumps(values, option=orjson.OPT_SORT_KEYS, default=str)
-        # Go's encoder makes JSON that is safe inside HTML.
-        for char, escape in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
-            data = data.replace(char, escape)
-        lines.append(data + b"\n")
+        lines.append(html_safe(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)) + b"\n")
     return b"".join(lines)
+
+
+def html_safe(data: bytes) -> bytes:
+    """JSON that is safe inside HTML, as Go's encoder makes it."""
+    for char, escape in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
+        data = data.replace(char, escape)
+    return data
 
 
 def align(lines: Sequence[str], minimum: int = MIN_WIDTH) -> str:

@@ -180,6 +180,7 @@ class Container(msgspec.Struct, kw_only=True):
 
     Attributes:
         networking: what its current run has of networks; None while it does not run.
+        warnings: what whoever made it should know; of ``Engine.create`` only.
     """
 
     record: ContainerRecord
@@ -188,6 +189,7 @@ class Container(msgspec.Struct, kw_only=True):
     size_rw: int | None = None
     size_root: int | None = None
     networking: Networking | None = None
+    warnings: list[str] = []
 
     @property
     def id(self) -> str:

@@ -67,11 +67,14 @@ class BlobStore:
                 atomic.write(path, data)
         return digest
 
-    def commit(self, part: str, digest: str, *, verified: bool = False) -> str:
+    def commit(
+        self, part: str, digest: str, *, verified: bool = False, synced: bool = False
+    ) -> str:
         """Make the complete file ``part`` the blob ``digest``; its path.
 
         Args:
             verified: the caller hashed every byte while writing, so don't read it again.
+            synced: the caller has it on disk already.
 
         Raises:
             DigestMismatch: the content is another; ``part`` was removed.
@@ -85,7 +88,8 @@ class BlobStore:
                     with contextlib.suppress(OSError):
                         os.unlink(part)
                     raise DigestMismatch(f"content has digest {found} instead of {digest}")
-                os.fsync(fd)
+                if not synced:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(part, path)
@@ -147,12 +151,16 @@ class BlobStore:
         """Move a blob to the trash; its size in bytes, 0 if it was missing."""
         path = self.path(digest)
         self._verified.pop(digest, None)
-        try:
-            size = os.stat(path, follow_symlinks=False).st_size
-        except OSError:
-            size = 0
+        size = self.size(digest)
         trash.move(path, self.trash)
         return size
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob, 0 if it is missing."""
+        try:
+            return os.stat(self.path(digest), follow_symlinks=False).st_size
+        except OSError:
+            return 0
 
     def digests(self) -> list[str]:
         """All blobs."""

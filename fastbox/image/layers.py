@@ -302,14 +302,21 @@ class LayerStore:
         except FileNotFoundError:
             return []
 
-    def remove(self, name: str) -> int:
-        """Move a layer that nothing uses to the trash; how many bytes its files had."""
-        size = 0
+    def size(self, name: str) -> int:
+        """Bytes that a layer's files take, 0 where nothing is known of it. A layer that is only
+        another name (a symlink) takes none."""
+        if os.path.islink(os.path.join(self.directory, name)):
+            return 0
         with contextlib.suppress(StoreError):
             info = self.read(name)
-            size = max(info.size, 0) if info else 0
-        if os.path.islink(os.path.join(self.directory, name)):
-            size = 0
+            if info is not None and info.size < 0:
+                info = self.info(info.diff_id)  # a commit's: measured now
+            return info.size if info is not None else 0
+        return 0
+
+    def remove(self, name: str) -> int:
+        """Move a layer that nothing uses to the trash; how many bytes its files had."""
+        size = self.size(name)
         self._known.pop(name, None)
         # The directory first: metadata without a layer mean nothing, a layer without metadata
         # would look damaged.

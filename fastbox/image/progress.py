@@ -1,4 +1,4 @@
-"""What a pull tells while it goes on, in Docker's words."""
+"""What a pull or a push tells while it goes on, in Docker's words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ DOWNLOADED = "Download complete"
 EXTRACTING = "Extracting"
 COMPLETE = "Pull complete"
 EXISTS = "Already exists"
+LOADING = "Loading layer"
+
+PREPARING = "Preparing"
+PUSHING = "Pushing"
+PUSHED = "Pushed"
+PUSHED_BEFORE = "Layer already exists"
+MOUNTED_FROM = "Mounted from "
+SKIPPED = "Skipped foreign layer"
 
 _INTERVAL = 0.1  # seconds between two events that differ in their numbers only
 

@@ -8,8 +8,6 @@ makes the image exist before all of it is there and verified.
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,6 @@ from .. import configuration
 from ..errors import (
     Ambiguous,
     DigestMismatch,
-    FastboxError,
     ImageError,
     InvalidArgument,
     NotFound,
@@ -32,21 +29,20 @@ from ..oci import platform as platforms
 from ..oci import reference as references
 from ..oci.reference import Reference
 from ..registry.client import Document, Notify
-from ..registry.guard import Cancelled, Guard
+from ..registry.guard import Guard
 from ..registry.mirrors import Source, connect
 from ..registry.retry import Policy
+from . import writeback
 from .fetch import MAX_LAYER_BYTES, LayerFetch, Slots, Wanted
 from .naming import repo_digests_of
 from .progress import ProgressEvent
 from .types import Image, PullResult
+from .workers import Emit, Progress, Workers
 
 if TYPE_CHECKING:
     from .store import ImageStore
 
 MAX_DEPTH = 3  # indexes within indexes
-_JOIN_SECONDS = 30.0
-
-Progress = Callable[[ProgressEvent], None]
 
 __all__ = ["ProgressEvent", "pull", "pull_all"]
 
@@ -215,8 +211,11 @@ class _Pull:
         if self._all:
             layers += self._others(client, found.served, {w.blob.digest for w in layers})
         missing = self._check_space(layers)
-        fetches = self._fetches(client, layers, parallel, max_layer_bytes)
-        self._run_all(fetches, 2 * parallel)
+        what = f"pull {self._reference.familiar}"
+        workers = Workers(self._guard, self._progress, what)
+        fetches = self._fetches(client, layers, parallel, max_layer_bytes, workers.emit)
+        with writeback.early(self._store.layers.directory):
+            workers.run(fetches, 2 * parallel)
         image = self._commit(found)
         same = before is not None and before[0].id == image.id and not (self._all and missing)
         return self._result(image, found.served.digest, "up-to-date" if same else "downloaded")
@@ -377,65 +376,17 @@ class _Pull:
         return missing
 
     def _fetches(
-        self, client: Source, layers: list[Wanted], parallel: int, max_layer_bytes: int
-    ) -> queue.SimpleQueue[LayerFetch]:
+        self, client: Source, layers: list[Wanted], parallel: int, max_layer_bytes: int, emit: Emit
+    ) -> list[Callable[[], None]]:
         slots = Slots(parallel, self._guard)
-        self._events: queue.SimpleQueue[ProgressEvent | BaseException | None] = queue.SimpleQueue()
-        emit = self._events.put if self._progress is not None else lambda _: None
-        fetches: queue.SimpleQueue[LayerFetch] = queue.SimpleQueue()
+        fetches: list[Callable[[], None]] = []
         for layer in layers:
             data = layer.blob.embedded()
             if data is not None and not self._store.has_blob(layer.blob.digest, layer.blob.size):
                 self._store.put_blob(data)
-            fetches.put(LayerFetch(self._store, client, layer, slots, emit, max_layer_bytes))
+            fetch = LayerFetch(self._store, client, layer, slots, emit, max_layer_bytes)
+            fetches.append(fetch.run)
         return fetches
-
-    def _run_all(self, fetches: queue.SimpleQueue[LayerFetch], most: int) -> None:
-        """Run the fetches in threads; the first error is raised when all threads have ended."""
-
-        def work() -> None:
-            try:
-                while not self._guard.cancelled:
-                    try:
-                        fetch = fetches.get_nowait()
-                    except queue.Empty:
-                        break
-                    fetch.run()
-                self._events.put(None)
-            except BaseException as error:
-                self._events.put(error)
-
-        count = min(most, fetches.qsize())
-        threads = [
-            threading.Thread(target=work, name=f"fastbox-pull-{n}", daemon=True)
-            for n in range(count)
-        ]
-        failure: BaseException | None = None
-        try:
-            for thread in threads:
-                thread.start()
-            running = count
-            while running:
-                event = self._events.get()
-                if isinstance(event, ProgressEvent):
-                    if self._progress is not None and failure is None:
-                        self._progress(event)
-                    continue
-                running -= 1
-                if event is not None and (failure is None or isinstance(failure, Cancelled)):
-                    failure = event
-                    self._guard.cancel()
-        except BaseException:
-            self._guard.cancel()
-            raise
-        finally:
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join(_JOIN_SECONDS)
-        if failure is not None:
-            if isinstance(failure, FastboxError):
-                raise failure
-            raise StoreError(f"cannot pull {self._reference.familiar}: {failure}") from failure
 
     def _commit(self, found: _Found) -> Image:
         store, reference = self._store, self._reference

@@ -5,25 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import Conflict, ImageError, InvalidArgument, StoreError
+from .. import atomic, locks
+from ..errors import (
+    Conflict,
+    FastboxError,
+    ImageError,
+    InvalidArgument,
+    NotFound,
+    StoreError,
+    Unsupported,
+)
 from ..oci import digest as digests
 from ..oci import image as oci
+from ..oci import platform as platforms
 from ..oci import reference as references
 from . import trash
 from .layers import layer_name
-from .naming import REPO_DIGEST, name_of, repo_digests_of
+from .naming import PARENT, REPO_DIGEST, name_of, repo_digests_of
 from .news import tell_removed
-from .store import GRACE
+from .store import GRACE, UNSWEPT
 from .types import Removed
 
 if TYPE_CHECKING:
     from .store import ImageStore, UsedBy
+    from .types import Image
 
+BLOB_GRACE = 600.0  # seconds; see ``garbage``
 _MAX_DEPTH = 4
 
 
@@ -35,7 +47,13 @@ class Reach(msgspec.Struct, kw_only=True):
 
 
 def remove(
-    store: ImageStore, name_or_id: str, *, force: bool = False, used_by: UsedBy | None = None
+    store: ImageStore,
+    name_or_id: str,
+    *,
+    force: bool = False,
+    prune: bool = True,
+    platforms: Sequence[str] = (),
+    used_by: UsedBy | None = None,
 ) -> list[Removed]:
     """Remove a name or a whole image, with the rules and texts of Docker's ``rmi``.
 
@@ -46,17 +64,20 @@ def remove(
       forced; a running container always is.
 
     Args:
+        prune: with an image, delete the images without any name that it was made of (``commit``
+            to the name of the image before leaves such), unless something else needs them.
+        platforms: only if the image is for one of them (``os/arch[/variant]``).
         used_by: (id, name, running) of the containers made of an image id.
 
     Returns:
         What was done, in order.
 
     Raises:
-        NotFound, Ambiguous, InvalidArgument: as ``resolve``.
-        Conflict: see above.
+        NotFound, Ambiguous, InvalidArgument: as ``resolve``. NotFound: not for this platform.
+        Conflict: see above. Unsupported: one platform of several.
     """
     try:
-        return _remove(store, name_or_id, force, used_by)
+        return _remove(store, name_or_id, force, prune, platforms, used_by)
     finally:
         # Outside of the lock: deleting a large layer takes its time. What cannot be deleted is out
         # of the store already, and tried again by the next command.
@@ -65,18 +86,24 @@ def remove(
 
 
 def _remove(
-    store: ImageStore, name_or_id: str, force: bool, used_by: UsedBy | None
+    store: ImageStore,
+    name_or_id: str,
+    force: bool,
+    prune: bool,
+    wanted: Sequence[str],
+    used_by: UsedBy | None,
 ) -> list[Removed]:
     with store.locked():
         entry, reference = store.find(name_or_id)
+        _check_platforms(store, name_or_id, entry, wanted)
         image_id = store.image_id(entry)
         entries = store.entries()
         same = [e for e in entries if e is entry or (image_id and store.image_id(e) == image_id)]
         users = used_by(image_id) if used_by is not None and image_id else []
+        replacement: list[oci.Descriptor] = []
         if reference is None:
             _check_by_id(image_id, same, users, force)
-            untagged = _all_references(same)
-            gone = same
+            untagged, gone = references_of(same), same
         else:
             untagged, gone, replacement = _by_name(reference, same)
             if len(gone) == len(same) and users:
@@ -88,22 +115,80 @@ def _remove(
                     )
                 # A container uses it: the image stays without a name.
                 replacement = [_dangling(gone[0])]
-            entries = [e for e in entries if not any(e is g for g in gone)] + replacement
-            store.replace_entries(entries)
-            if replacement or len(gone) < len(same):
-                removed = [Removed(kind="untagged", what=name) for name in untagged]
-                tell_removed(store, entry, removed)
-                return removed
-        if reference is None:
-            store.replace_entries([e for e in entries if not any(e is g for g in gone)])
         removed = [Removed(kind="untagged", what=name) for name in untagged]
-        removed.append(Removed(kind="deleted", what=image_id or entry.digest))
+        is_deleted = not replacement and len(gone) == len(same)
+        if is_deleted:
+            removed.append(Removed(kind="deleted", what=image_id or entry.digest))
+            for parent, its_entries in _parents(store, image_id, used_by) if prune else ():
+                removed.append(Removed(kind="deleted", what=parent))
+                gone = gone + its_entries
+        drop(store, gone, replacement)
         tell_removed(store, entry, removed)
-        candidates = Reach()
-        for e in gone:
-            _reach(store, e.digest, e.media_type, candidates, _MAX_DEPTH)
-        _sweep(store, candidates)
+        if is_deleted:
+            sweep(store, reached(store, gone))
     return removed
+
+
+def drop(
+    store: ImageStore, gone: Sequence[oci.Descriptor], replacement: Sequence[oci.Descriptor] = ()
+) -> None:
+    """Take entries out of the index; the caller has the lock."""
+    kept = [e for e in store.entries() if not any(e is g for g in gone)]
+    store.replace_entries([*kept, *replacement])
+
+
+def _check_platforms(
+    store: ImageStore, name: str, entry: oci.Descriptor, wanted: Sequence[str]
+) -> None:
+    """Raises NotFound, with Docker's text, if the image is for none of the platforms."""
+    if not wanted:
+        return
+    asked = [platforms.parse(text) for text in wanted]
+    document = oci.decode(store.blobs.read(entry.digest, "manifest"), entry.media_type)
+    if isinstance(document, oci.Index) and _are_several(store, document):
+        raise Unsupported(
+            f"removing one platform of {name} is not supported",
+            hint="remove the image, and pull the platforms that you want",
+        )
+    config = store.load(entry).config
+    has = platforms.normalise(config.os, config.architecture, config.variant)
+    for text, platform in zip(wanted, asked, strict=True):
+        if has != platform:
+            raise NotFound(
+                f"image with reference {name} was found but does not provide the specified"
+                f" platform ({text})",
+                hint=f"it is for {has}",
+            )
+
+
+def _are_several(store: ImageStore, index: oci.Index) -> bool:
+    return sum(os.path.exists(store.blobs.path(one.digest)) for one in index.manifests) > 1
+
+
+def _parents(
+    store: ImageStore, image_id: str, used_by: UsedBy | None
+) -> Iterator[tuple[str, list[oci.Descriptor]]]:
+    """(id, entries) of the nameless images that an image was made of, the nearest first, as far as
+    nothing else needs them: no container, and no other image that was made of them."""
+    images = {image.id: image for image in store.images()}
+    child = images.pop(image_id, None)
+    if child is None:
+        return
+    noted = {store.image_id(e): (e.annotations or {}).get(PARENT) for e in store.entries()}
+
+    def is_made_of(child: Image, parent: Image) -> bool:
+        count = len(parent.layers)
+        begins = 0 < count < len(child.layers) and child.layers[:count] == parent.layers
+        return begins or noted.get(child.id) == parent.id
+
+    chain = [image for image in images.values() if is_made_of(child, image)]
+    for parent in sorted(chain, key=lambda image: len(image.layers), reverse=True):
+        if parent.names or parent.repo_digests or (used_by is not None and used_by(parent.id)):
+            return
+        if any(is_made_of(other, parent) for other in images.values()):
+            return
+        images.pop(parent.id)
+        yield parent.id, [e for e in store.entries() if store.image_id(e) == parent.id]
 
 
 def _check_by_id(
@@ -166,7 +251,7 @@ def _familiar(entry: oci.Descriptor) -> str | None:
     return references.parse(name).familiar if name else None
 
 
-def _all_references(entries: list[oci.Descriptor]) -> list[str]:
+def references_of(entries: list[oci.Descriptor]) -> list[str]:
     """Every name, as users write it; the digests too when there is no name."""
     names = [name for entry in entries if (name := _familiar(entry))]
     if names:
@@ -187,10 +272,10 @@ def collect(store: ImageStore) -> int:
     Does nothing while another process pulls, imports or creates.
     """
     with store.locked():
-        freed = _sweep(store, Reach())
+        freed = sweep(store, Reach())
     with contextlib.suppress(StoreError):
         trash.empty(store.trash)
-    return freed
+    return freed or 0
 
 
 def release(store: ImageStore, layers: Iterable[str]) -> None:
@@ -199,38 +284,116 @@ def release(store: ImageStore, layers: Iterable[str]) -> None:
     for name in layers:
         _reach_layer(store, name, gone)
     with store.locked():
-        _sweep(store, gone)
+        sweep(store, gone)
     with contextlib.suppress(StoreError):
         trash.empty(store.trash)
 
 
-def _sweep(store: ImageStore, candidates: Reach) -> int:
+def sweep(store: ImageStore, candidates: Reach, *, everything: bool = False) -> int | None:
     """Under the lock: delete the candidates, and old garbage, unless something refers to it.
 
-    While somebody holds a lease everything is left for a later collection.
+    While somebody holds a lease everything is left, and a note of the candidates: whoever gives
+    the last lease back (or, should it be killed, the next command) deletes them.
+
+    Args:
+        everything: see ``garbage``.
+
+    Returns:
+        Bytes freed; None: left for later.
     """
     with store.exclusive() as mine:
         if not mine:
-            return 0
-        alive = Reach()
-        for entry in store.entries():
-            _reach(store, entry.digest, entry.media_type, alive, _MAX_DEPTH)
-        now = time.time()
-        freed = 0
-        for digest in store.blobs.digests():
-            if digest in alive.blobs:
-                continue
-            if digest in candidates.blobs or store.blobs.age(digest, now) > GRACE:
-                freed += store.blobs.remove(digest)
+            _note(store, candidates)
+            return None
+        kept = alive(store, store.entries())
+        found = garbage(store, with_noted(store, candidates), kept, everything=everything)
+        freed = sum(store.blobs.remove(digest) for digest in found.blobs)
         if store.layers.in_use is not None:
-            for name in store.layers.in_use():
-                alive.layers.update((name, store.layers.target(name)))
-            for name in store.layers.names():
-                if name in alive.layers:
-                    continue
-                if name in candidates.layers or store.layers.age(name, now) > GRACE:
-                    freed += store.layers.remove(name)
+            freed += sum(store.layers.remove(name) for name in found.layers)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_note_path(store))
         return freed
+
+
+def alive(store: ImageStore, entries: Iterable[oci.Descriptor]) -> Reach:
+    """What these entries and the containers need."""
+    found = reached(store, entries)
+    if store.layers.in_use is not None:
+        for name in store.layers.in_use():
+            found.layers.update((name, store.layers.target(name)))
+    return found
+
+
+def reached(store: ImageStore, entries: Iterable[oci.Descriptor]) -> Reach:
+    """All that entries lead to."""
+    found = Reach()
+    for entry in entries:
+        _reach(store, entry.digest, entry.media_type, found, _MAX_DEPTH)
+    return found
+
+
+def garbage(store: ImageStore, candidates: Reach, kept: Reach, *, everything: bool) -> Reach:
+    """What of the store is neither kept nor too young to be garbage.
+
+    Args:
+        everything: what interrupted pulls left too, however young. Only blobs have a few minutes:
+            programs that hold no lease (skopeo) write them before the index.
+    """
+    now = time.time()
+    limit = BLOB_GRACE if everything else GRACE
+    found = Reach()
+    for digest in store.blobs.digests():
+        if digest not in kept.blobs and (
+            digest in candidates.blobs or store.blobs.age(digest, now) > limit
+        ):
+            found.blobs.add(digest)
+    for name in store.layers.names() if store.layers.in_use is not None else ():
+        if name not in kept.layers and (
+            everything or name in candidates.layers or store.layers.age(name, now) > GRACE
+        ):
+            found.layers.add(name)
+    return found
+
+
+# ---- what could not be deleted because of a lease ------------------------------------------------
+
+
+def sweep_noted(store: ImageStore) -> None:
+    """Delete what was left because somebody held a lease, if nobody does now. Without waiting for
+    the lock: who has it may be this thread."""
+    if not os.path.exists(_note_path(store)):
+        return
+    with contextlib.suppress(OSError, FastboxError):
+        with locks.lock(os.path.join(store.directory, "lock"), blocking=False):
+            sweep(store, Reach())
+        trash.empty(store.trash)
+
+
+def _note_path(store: ImageStore) -> str:
+    return os.path.join(store.directory, UNSWEPT)
+
+
+def _noted(store: ImageStore) -> Reach:
+    """The candidates that were left; none where the note is damaged (they are garbage in a day)."""
+    try:
+        with open(_note_path(store), "rb") as file:
+            return msgspec.json.decode(file.read(), type=Reach)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return Reach()
+
+
+def with_noted(store: ImageStore, candidates: Reach) -> Reach:
+    """Candidates for deletion, and those that were left before."""
+    noted = _noted(store)
+    return Reach(blobs=noted.blobs | candidates.blobs, layers=noted.layers | candidates.layers)
+
+
+def _note(store: ImageStore, candidates: Reach) -> None:
+    noted = with_noted(store, candidates)
+    if noted == _noted(store):
+        return
+    with contextlib.suppress(OSError):  # a full disk: they are garbage in a day
+        atomic.write(_note_path(store), msgspec.json.encode(noted), sync=False)
 
 
 def _reach(store: ImageStore, digest: str, media_type: str, reach: Reach, depth: int) -> None:

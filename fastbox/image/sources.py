@@ -22,6 +22,8 @@ _READ_TIMEOUT = 60.0  # seconds without a byte
 _MAX_DICTIONARY = 128 << 20  # bytes that an xz archive may make us hold
 _XZ = b"\xfd7zXZ\x00"
 _BZIP2 = b"BZh"
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @contextlib.contextmanager
@@ -35,7 +37,7 @@ def opened(source: str | IO[bytes]) -> Iterator[Read]:
     if not isinstance(source, str):
         yield of_object(source)
     elif source == "-":
-        yield _descriptor(0, "standard input")
+        yield of_descriptor(0, "standard input")
     elif source.startswith(("http://", "https://")):
         with _url(source) as read:
             yield read
@@ -46,12 +48,14 @@ def opened(source: str | IO[bytes]) -> Iterator[Read]:
             why = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
             raise InvalidArgument(f"open {source}: {why}") from error
         try:
-            yield _descriptor(fd, source)
+            yield of_descriptor(fd, source)
         finally:
             os.close(fd)
 
 
-def _descriptor(fd: int, name: str) -> Read:
+def of_descriptor(fd: int, name: str) -> Read:
+    """The function for an open file or pipe; ``name`` is for messages."""
+
     def read(count: int) -> bytes:
         try:
             return os.read(fd, count)
@@ -137,12 +141,23 @@ def _plain(error: object) -> str:
     return re.sub(r"^\w+\(.*?\): ", "", " ".join(str(error).split()))
 
 
-def decompressed(read: Read) -> Read:
-    """The stream with xz or bzip2 undone; anything else as it is."""
+def peeked(read: Read) -> tuple[bytes, Read]:
+    """The first bytes of a stream (fewer only where it has no more), and the stream with them."""
     head = b""
     while len(head) < len(_XZ) and (piece := read(len(_XZ) - len(head))):
         head += piece
-    rest = _with_head(head, read)
+    return head, with_head(head, read)
+
+
+def is_compressed(head: bytes, *, native: bool = False) -> bool:
+    """Whether a stream that begins like this is compressed in a way that fastbox reads (``native``:
+    that ``_core.tar`` reads)."""
+    return head.startswith((_GZIP, _ZSTD) if native else (_GZIP, _ZSTD, _XZ, _BZIP2))
+
+
+def decompressed(read: Read) -> Read:
+    """The stream with xz or bzip2 undone; anything else as it is."""
+    head, rest = peeked(read)
     if head == _XZ:
         return _Decompressor(rest, "xz").read
     if head.startswith(_BZIP2):
@@ -150,11 +165,15 @@ def decompressed(read: Read) -> Read:
     return rest
 
 
-def _with_head(head: bytes, read: Read) -> Read:
-    pending = [head] if head else []
+def with_head(head: bytes, read: Read) -> Read:
+    """A stream of which the first bytes were read already."""
 
     def rest(count: int) -> bytes:
-        return pending.pop() if pending else read(count)
+        nonlocal head
+        if not head:
+            return read(count)
+        piece, head = head[:count], head[count:]
+        return piece
 
     return rest
 

@@ -20,8 +20,7 @@ import contextlib
 import fcntl
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -31,7 +30,6 @@ from ..events import Journal
 from ..oci import image as oci
 from ..oci import reference as references
 from ..oci import times
-from . import trash
 from .content import BlobStore
 from .finding import Broken, Finding, Loaded
 from .layers import LayerStore, storing
@@ -55,6 +53,7 @@ from .types import Image, Removed
 __all__ = ["GRACE", "Broken", "ImageStore", "Loaded", "UsedBy"]
 
 GRACE = 24 * 3600.0  # seconds for which what nobody refers to is kept for the next pull
+UNSWEPT = "unswept"  # file of ``images``: what to delete when nobody holds a lease
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MAX_INDEX = 16 * 1024 * 1024
 _RESERVE = 256 * 1024  # bytes kept for writing a shorter index on a full disk
@@ -179,9 +178,14 @@ class ImageStore(Finding):
         finally:
             with self._guard:
                 self._leases -= 1
-                if self._leases == 0:
+                is_last = self._leases == 0
+                if is_last:
                     os.close(self._lease_fd)
                     self._lease_fd = -1
+            if is_last and os.path.exists(os.path.join(self.directory, UNSWEPT)):
+                from .removal import sweep_noted
+
+                sweep_noted(self)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -206,32 +210,10 @@ class ImageStore(Finding):
             yield True
 
     def cleanup(self) -> None:
-        """Remove what killed processes left: staged layers, old partial downloads, trash.
+        """Remove what killed processes left, and what was left to delete; see ``leftovers``."""
+        from .leftovers import clean
 
-        What a live process works on is left alone. Errors are not worth failing a command for:
-        the next one tries again.
-        """
-        now = time.time()
-        with contextlib.suppress(OSError, StoreError), self.locked(), self.exclusive() as mine:
-            if mine:
-                for path in list(self._leftovers(now)):
-                    trash.move(path, self.trash)
-        with contextlib.suppress(OSError, StoreError):
-            trash.empty(self.trash)
-
-    def _leftovers(self, now: float) -> Iterator[str]:
-        for name in os.listdir(self.layers.staging):
-            yield os.path.join(self.layers.staging, name)
-        for directory in (self.directory, self.blobs.directory, self.layers.meta):
-            for name in os.listdir(directory):
-                path = os.path.join(directory, name)
-                # Temporary files of atomic.write, and of skopeo, which holds no lock.
-                if name.startswith(".") or (name.startswith("oci-put-blob") and _old(path, now)):
-                    yield path
-        for name in os.listdir(self.blobs.ingest):
-            path = os.path.join(self.blobs.ingest, name)
-            if not name.startswith("sha256-") or _old(path, now):
-                yield path
+        clean(self)
 
     # ---- blobs and layers --------------------------------------------------------------------
 
@@ -440,7 +422,8 @@ class ImageStore(Finding):
                 annotations.update(self._identity(loaded))
                 kept = [without_name(e, canonical, manifest.digest) for e in self.entries()]
                 self.replace_entries([e for e in kept if e is not None] + [entry])
-            return self._image(annotations[IMAGE_ID], measure=False)
+                # Before somebody else removes it.
+                return self._image(annotations[IMAGE_ID], measure=False)
 
     def _identity(self, loaded: Loaded) -> dict[str, str]:
         """The annotations that tell an image's id: the digest of its config, unless this config is
@@ -496,6 +479,8 @@ class ImageStore(Finding):
         name_or_id: str,
         *,
         force: bool = False,
+        prune: bool = True,
+        platforms: Sequence[str] = (),
         used_by: UsedBy | None = None,
         layers_in_use: Callable[[], Iterable[str]] | None = None,
     ) -> list[Removed]:
@@ -504,17 +489,12 @@ class ImageStore(Finding):
 
         if layers_in_use is not None:
             self.layers.in_use = layers_in_use
-        return remove(self, name_or_id, force=force, used_by=used_by)
+        return remove(
+            self, name_or_id, force=force, prune=prune, platforms=platforms, used_by=used_by
+        )
 
     def collect(self) -> int:
         """Delete blobs and layers that nothing has referred to for a day; bytes freed."""
         from .removal import collect
 
         return collect(self)
-
-
-def _old(path: str, now: float) -> bool:
-    try:
-        return now - os.stat(path, follow_symlinks=False).st_mtime > GRACE
-    except OSError:
-        return False

@@ -6,7 +6,16 @@ import msgspec
 
 from ..volume.types import Volume
 
-__all__ = ["Image", "PullResult", "Removed", "Volume"]
+__all__ = [
+    "Image",
+    "ImageUsage",
+    "LoadResult",
+    "PullResult",
+    "PushResult",
+    "Removed",
+    "StoreUsage",
+    "Volume",
+]
 
 
 class Image(msgspec.Struct, kw_only=True):
@@ -57,8 +66,63 @@ class PullResult(msgspec.Struct, kw_only=True):
     status: str
 
 
+class PushResult(msgspec.Struct, kw_only=True):
+    """One tag that a registry has now: its canonical name, digest and size in bytes of the manifest
+    or index."""
+
+    name: str
+    digest: str
+    size: int
+
+
+class LoadResult(msgspec.Struct, kw_only=True):
+    """One name that ``load`` gave, or an image without one.
+
+    Attributes:
+        name: canonical, ``""`` for an image without a name.
+        replaced: id of the image that had the name before, ``""`` if none had.
+    """
+
+    image: Image
+    name: str = ""
+    replaced: str = ""
+
+
 class Removed(msgspec.Struct, kw_only=True):
     """One line of ``rmi``: kind ``"untagged"`` or ``"deleted"``, and what."""
 
     kind: str
     what: str
+
+
+class ImageUsage(msgspec.Struct, kw_only=True):
+    """How much disk an image takes.
+
+    Attributes:
+        size: bytes of its unpacked layers and of its blobs. shared: those that other images have
+            too.
+        containers: how many are made of it.
+    """
+
+    image: Image
+    size: int
+    shared: int
+    containers: int
+
+    @property
+    def unique(self) -> int:
+        """Bytes that go with it."""
+        return self.size - self.shared
+
+
+class StoreUsage(msgspec.Struct, kw_only=True):
+    """How much disk all images take.
+
+    Attributes:
+        size: bytes, what several images share once, with what interrupted pulls left.
+        reclaimable: bytes that ``image prune -a`` would free.
+    """
+
+    size: int
+    reclaimable: int
+    images: list[ImageUsage] = []

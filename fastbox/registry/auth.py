@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -26,9 +27,12 @@ _MAX_SCOPES = 4
 CLIENT_ID = "fastbox"
 
 
-class _Token(msgspec.Struct):
+class Token(msgspec.Struct):
+    """The answer of a token service; one of the first two is there."""
+
     token: str = ""
     access_token: str = ""
+    refresh_token: str = ""
     expires_in: int | None = None
 
 
@@ -55,11 +59,15 @@ class Authorizer:
         self._registry = registry
         self._policy = policy
         self._lock = threading.Lock()
-        self._scopes = {f"repository:{reference.path}:pull"}
+        self._scopes = self._first_scopes()
         self._held: _Held | None = None
         self._challenge: Challenge | None = None
         self._loaded: tuple[Credentials | None, FastboxError | None] | None = None
         self.note: str | None = None
+
+    def _first_scopes(self) -> set[str]:
+        """What a token is asked for before the registry says what it wants."""
+        return {f"repository:{self._reference.path}:pull"}
 
     def header(self) -> str | None:
         """What to send now; None before the registry asked.
@@ -72,6 +80,12 @@ class Authorizer:
             if held is None or time.monotonic() < held.expires:
                 return None if held is None else held.header
             return self._answer()
+
+    @property
+    def held(self) -> str | None:
+        """What ``header`` gives, without renewing it: None where that would be needed."""
+        held = self._held
+        return held.header if held is not None and time.monotonic() < held.expires else None
 
     def challenged(self, response: Response, used: str | None, *, again: bool) -> bool:
         """The registry answered 401: find better credentials.
@@ -137,30 +151,31 @@ class Authorizer:
                 self.note = error.message
         return self._loaded[0]
 
-    def _token(self, challenge: Challenge, found: Credentials | None) -> _Token:
+    def _token(self, challenge: Challenge, found: Credentials | None) -> Token:
         realm = challenge.get("realm")
         target = hosts.check_realm(realm, self._registry, self._transport.insecure.covers)
         if found is not None and not hosts.same_family(self._registry.host, target.host):
             # The registry may be honest and its token service elsewhere; it may also have been
             # told to name a stranger (CVE-2026-33540). What the user has for that very host may
             # go there, nothing else.
-            stranger = str(target)
-            found = credentials.find(stranger)
-            if found is None:
-                self.note = (
-                    f"credentials are not sent to {stranger}, a stranger to {self._registry}"
-                )
-            elif found.identity_token:
-                found = None
+            found = self._for_stranger(str(target))
 
-        def ask() -> _Token:
+        def ask() -> Token:
             return self._ask(challenge, realm, target, found)
 
         return persist(ask, self._transport.guard, self._policy)
 
+    def _for_stranger(self, stranger: str) -> Credentials | None:
+        found = credentials.find(stranger)
+        if found is None:
+            self.note = f"credentials are not sent to {stranger}, a stranger to {self._registry}"
+        elif found.identity_token:
+            found = None
+        return found
+
     def _ask(
         self, challenge: Challenge, realm: str, target: hosts.Origin, found: Credentials | None
-    ) -> _Token:
+    ) -> Token:
         service = challenge.get("service")
         if found is not None and found.identity_token:
             form = {
@@ -199,32 +214,90 @@ class Authorizer:
             url = hosts.redirect(url, response.headers.get("Location", ""), self._registry)
         raise RegistryError(f"token service {target} redirects without end")
 
-    def _read(self, response: Response, target: hosts.Origin, found: Credentials | None) -> _Token:
+    def _read(self, response: Response, target: hosts.Origin, found: Credentials | None) -> Token:
         what = f"asking {target} for a token"
         again = reply.transient(response, what)
         if again is not None:
             raise again
         if response.status in (400, 401, 403):
-            failure = reply.read(response)
-            if found is None:
-                name = self._reference.familiar_repository
-                raise reply.denied(name, failure.text, failure.status, self.note)
-            raise AuthError(
-                f"registry {self._registry} refuses the credentials of"
-                f" {clean(found.username) or 'the identity token'}: {failure.text}",
-                hint=f"correct them in {found.source}",
-                status=failure.status,
-            )
+            raise self._refusal(reply.read(response), found)
         if response.status != 200:
             raise reply.final(reply.read(response), target, what)
         data = response.read_all(MAX_TOKEN_BODY, "a token")
         try:
-            token = msgspec.json.decode(data, type=_Token)
+            token = msgspec.json.decode(data, type=Token)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise RegistryError(f"{what} failed: the answer is not a token") from None
         if not (token.token or token.access_token):
             raise RegistryError(f"{what} failed: the answer holds no token")
         return token
+
+    def _refusal(self, failure: reply.Failure, found: Credentials | None) -> AuthError:
+        """The error for a token service that gives no token."""
+        if found is None:
+            name = self._reference.familiar_repository
+            return reply.denied(
+                name, failure.text, failure.status, self._reference.domain, self.note
+            )
+        return AuthError(
+            f"registry {self._registry} refuses the credentials of"
+            f" {clean(found.username) or 'the identity token'}: {failure.text}",
+            hint=f"correct them in {found.source}",
+            status=failure.status,
+        )
+
+
+class PushAuthorizer(Authorizer):
+    """Authorization to write to a repository, and perhaps to read another one.
+
+    Args:
+        also: repository of the same registry out of which a blob is mounted.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        reference: Reference,
+        registry: hosts.Origin,
+        policy: Policy,
+        also: str = "",
+    ) -> None:
+        self._also = also
+        super().__init__(transport, reference, registry, policy)
+
+    def _first_scopes(self) -> set[str]:
+        scopes = {f"repository:{self._reference.path}:pull,push"}
+        return scopes | ({f"repository:{self._also}:pull"} if self._also else set())
+
+    def beside(self, repository: str) -> PushAuthorizer:
+        """One that has the right to read from ``repository`` as well: a token of its own, so that
+        a registry that does not grant that still gets blobs uploaded."""
+        other = PushAuthorizer(
+            self._transport, self._reference, self._registry, self._policy, repository
+        )
+        with self._lock:
+            other._loaded = self._loaded
+            other._challenge = self._challenge
+            if self._challenge is not None and self._held is not None:
+                basic = self._challenge.scheme == "basic"
+                other._held = _Held(self._held.header if basic else "", math.inf if basic else 0.0)
+        return other
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the registry asked for credentials, and there were none."""
+        return self._loaded is not None and self._loaded[0] is None
+
+    @property
+    def basic(self) -> bool:
+        """Whether the registry wants name and password, not a token."""
+        return self._challenge is not None and self._challenge.scheme == "basic"
+
+    def _refusal(self, failure: reply.Failure, found: Credentials | None) -> AuthError:
+        if found is not None:
+            return super()._refusal(failure, found)
+        name = self._reference.familiar_repository
+        return reply.push_denied(name, failure, self._reference.domain, self.note)
 
 
 def _checked(token: str) -> str:

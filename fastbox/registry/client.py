@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +17,7 @@ from ..oci import reference as references
 from ..oci.reference import Reference
 from . import hosts, reply
 from .auth import Authorizer
+from .body import FileBody
 from .guard import Guard
 from .insecure import Insecure
 from .retry import Policy, Transient, persist
@@ -45,6 +47,7 @@ class Client:
         reference: which repository; tag and digest are for error texts and the default request.
         guard: cancels everything.
         base: URL of the registry without ``/v2/``, None to find it by the reference's domain.
+        insecure: it may do without verified TLS, whatever is configured.
     """
 
     def __init__(
@@ -55,16 +58,20 @@ class Client:
         *,
         connections: int = 4,
         base: str | None = None,
+        insecure: bool = False,
     ) -> None:
         self.reference = reference
         self.guard = guard
         self.policy = policy or Policy()
-        insecure = Insecure(configuration.load().insecure_registries, guard.check)
+        listed = configuration.load().insecure_registries
+        more = [reference.domain.lower()] if insecure else []
+        excepted = Insecure([*listed, *more], guard.check)
         self._transport = Transport(
-            reference.domain, guard, self.policy, connections=connections, insecure=insecure
+            reference.domain, guard, self.policy, connections=connections, insecure=excepted
         )
-        self._bases = [base] if base else hosts.base_urls(reference.domain, insecure.covers)
+        self._bases = [base] if base else hosts.base_urls(reference.domain, excepted.covers)
         self._base: str | None = None
+        self._tried: str | None = None
         self._authorizer: Authorizer | None = None
 
     def retag(self, reference: Reference) -> None:
@@ -265,18 +272,22 @@ class Client:
 
     # ---- requests ----------------------------------------------------------------------------
 
-    def _request(self, method: str, tail: str, headers: dict[str, str]) -> Response:
+    def _request(self, method: str, tail: str, headers: dict[str, str], **options: Any) -> Response:
         """Send to the registry, authenticate when asked, follow redirects.
+
+        Args:
+            tail: of the URL, below the repository's; with a ``/`` below the registry's root.
+            options: body and authorizer of ``_exchange``; ``path`` instead of the repository's.
 
         Returns:
             Any answer but redirects and those to retry.
         """
         if self._base is not None:
-            return self._follow(method, self._base, tail, headers)
+            return self._follow(method, self._base, tail, headers, **options)
         for base in self._bases[:-1]:
             self._use(base)
             try:
-                return self._follow(method, base, tail, headers)
+                return self._follow(method, base, tail, headers, **options)
             except NoTLS:
                 continue
             except Refused:
@@ -288,28 +299,63 @@ class Client:
                 if not failure.fresh or hosts.origin(base).port != 443:
                     raise
         self._use(self._bases[-1])
-        return self._follow(method, self._bases[-1], tail, headers)
+        return self._follow(method, self._bases[-1], tail, headers, **options)
 
     def _use(self, base: str) -> None:
+        self._tried = base
         registry = hosts.origin(base)
         self._transport.registry = registry
-        self._authorizer = Authorizer(self._transport, self.reference, registry, self.policy)
+        self._authorizer = self._new_authorizer(registry)
+
+    def _new_authorizer(self, registry: hosts.Origin) -> Authorizer:
+        return Authorizer(self._transport, self.reference, registry, self.policy)
 
     def _where(self) -> str:
         return f"registry {self._transport.registry}"
 
-    def _follow(self, method: str, base: str, tail: str, headers: dict[str, str]) -> Response:
-        authorizer, registry = self._authorizer, self._transport.registry
+    def _follow(
+        self,
+        method: str,
+        base: str,
+        tail: str,
+        headers: dict[str, str],
+        *,
+        path: str | None = None,
+        **options: Any,
+    ) -> Response:
+        prefix = f"{self.reference.path}/" if path is None else path
+        url = base + tail if tail[:1] == "/" else f"{base}/v2/{prefix}{tail}"
+        return self._exchange(method, url, headers, **options)
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | FileBody | None = None,
+        *,
+        authorizer: Authorizer | None = None,
+        patience: float = 0.0,
+    ) -> Response:
+        """One request to any URL. Only the registry itself gets to know who asks.
+
+        Args:
+            authorizer: another than the client's own.
+            patience: see ``Transport.send``.
+
+        Raises:
+            Transient, RegistryError
+        """
+        authorizer, registry = authorizer or self._authorizer, self._transport.registry
         assert authorizer is not None and registry is not None
-        url = base + (tail if tail[0] == "/" else f"/v2/{self.reference.path}/{tail}")
         refused = 0
         for _ in range(MAX_REDIRECTS + 3):
             # Each hop decides anew who is spoken to (GHSA-vh4v-2xq2-g5cg).
             header = authorizer.header() if hosts.origin(url) == registry else None
             sent = dict(headers) if header is None else {**headers, "Authorization": header}
-            response = self._transport.send(method, url, sent)
+            response = self._transport.send(method, url, sent, body, patience=patience)
             # A base that answered is the base, whatever it answers.
-            self._base = base
+            self._base = self._base or self._tried
             if response.status == 401 and hosts.origin(url) == registry and refused < 2:
                 refused += 1
                 try:
@@ -319,11 +365,13 @@ class Client:
                     raise
                 if not again:
                     return response
-                _drain(response)
+                drain(response)
                 continue
             if response.status in _REDIRECTS:
+                if method not in ("GET", "HEAD") and response.status not in (307, 308):
+                    return response  # as those are understood, it would become a GET
                 location = response.headers.get("Location", "")
-                _drain(response)
+                drain(response)
                 url = hosts.redirect(url, location, registry)
                 continue
             failure = reply.transient(response, f"{method} {hosts.redact(url)}")
@@ -340,9 +388,8 @@ class Client:
         if here and failure.status in (401, 403):
             denied = "denied: requested access to the resource is denied"
             note = self._authorizer.note if self._authorizer else None
-            return reply.denied(
-                name, failure.text if failure.code else denied, failure.status, note
-            )
+            text = failure.text if failure.code else denied
+            return reply.denied(name, text, failure.status, self.reference.domain, note)
         if here and failure.status == 404 and manifest:
             if failure.code == "NAME_UNKNOWN":
                 return NotFound(f"repository {name} not found: {failure.text}")
@@ -370,7 +417,7 @@ def next_query(link: str) -> str:
     return ""
 
 
-def _drain(response: Response) -> None:
+def drain(response: Response) -> None:
     """Read a short body that nobody wants, so that the connection can be used again."""
     length = response.length
     try:

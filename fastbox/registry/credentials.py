@@ -137,17 +137,40 @@ def _read(file: str) -> _File | None:
 
 
 def _in_file(content: _File, file: str, domain: str, path: str) -> Credentials | None:
-    helper = _lookup(content.cred_helpers or {}, domain, path)
-    if helper is not None:
-        # An empty name is docker's way to say: no helper for this registry, use the file.
-        if helper[1]:
-            return ask_helper(helper[1], helper_key(domain))
-    elif content.creds_store:
-        found = ask_helper(content.creds_store, helper_key(domain))
-        if found is not None:
+    helper, only = _helper(content, domain, path)
+    if helper:
+        found = ask_helper(helper, helper_key(domain))
+        if found is not None or only:
             return found
     entry = _lookup(content.auths or {}, domain, path)
     return None if entry is None else _decode(entry[1], entry[0], file)
+
+
+def _helper(content: _File, domain: str, path: str = "") -> tuple[str, bool]:
+    """The helper for a registry, ``""`` for none; and whether it is the registry's own, beside
+    which the file does not count."""
+    own = _lookup(content.cred_helpers or {}, domain, path)
+    if own is not None:
+        # An empty name is docker's way to say: no helper for this registry, use the file.
+        return own[1], bool(own[1])
+    return content.creds_store or "", False
+
+
+def helper_in(file: str, domain: str) -> str:
+    """The helper that a credential file names for a registry, ``""`` for none.
+
+    Raises:
+        InvalidArgument, PermissionDenied: as ``find``.
+    """
+    content = _read(file)
+    return "" if content is None else _helper(content, domain)[0]
+
+
+def keys_of(table: dict[str, _T], domain: str) -> list[str]:
+    """The keys of a table that mean the whole of a registry."""
+    return [
+        key for key in table if _same_host(_split_key(key)[0], domain) and not _split_key(key)[1]
+    ]
 
 
 def helper_key(domain: str) -> str:
@@ -211,43 +234,57 @@ def ask_helper(name: str, key: str) -> Credentials | None:
     Raises:
         AuthError: the helper is missing, fails, hangs or answers nonsense.
     """
+    what = f"cannot get credentials for {key}"
+    reply = run_helper(name, "get", key.encode(), what)
+    if reply is None:
+        return None
+    try:
+        answer = msgspec.json.decode(reply, type=_Reply)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise AuthError(f"{what}: {_program(name)} gave no valid answer") from None
+    if answer.username == "<token>":
+        return Credentials(identity_token=answer.secret, source=_program(name))
+    return Credentials(answer.username, answer.secret, source=_program(name))
+
+
+def run_helper(name: str, verb: str, data: bytes, what: str) -> bytes | None:
+    """Run a credential helper; its answer, None when it knows no such credentials.
+
+    Args:
+        data: for its standard input: secrets never are arguments.
+        what: for messages.
+
+    Raises:
+        AuthError: the helper is missing, fails or hangs.
+    """
     import subprocess
 
     if not name or set(name) - _HELPER_NAME:
         raise AuthError(f"invalid credential helper name {name[:100]!r}")
-    program = f"docker-credential-{name}"
+    program = _program(name)
     hint = "correct credsStore or credHelpers in the credential file"
     try:
         done = subprocess.run(
-            [program, "get"],
-            input=key.encode(),
+            [program, verb],
+            input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_HELPER_SECONDS,
         )
     except FileNotFoundError:
-        raise AuthError(
-            f"cannot get credentials for {key}: {program} is not installed", hint=hint
-        ) from None
+        raise AuthError(f"{what}: {program} is not installed", hint=hint) from None
     except subprocess.TimeoutExpired:
-        raise AuthError(f"cannot get credentials for {key}: {program} does not answer") from None
+        raise AuthError(f"{what}: {program} does not answer") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise AuthError(f"cannot get credentials for {key}: {program}: {reason}") from None
+        raise AuthError(f"{what}: {program}: {reason}") from None
     reply = done.stdout[:_MAX_HELPER_REPLY]
     if done.returncode:
         if _NOT_FOUND in reply.decode("utf-8", "replace"):
             return None
-        raise AuthError(
-            f"cannot get credentials for {key}: {program} failed with status {done.returncode}",
-            hint=hint,
-        )
-    try:
-        answer = msgspec.json.decode(reply, type=_Reply)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise AuthError(
-            f"cannot get credentials for {key}: {program} gave no valid answer"
-        ) from None
-    if answer.username == "<token>":
-        return Credentials(identity_token=answer.secret, source=program)
-    return Credentials(answer.username, answer.secret, source=program)
+        raise AuthError(f"{what}: {program} failed with status {done.returncode}", hint=hint)
+    return reply
+
+
+def _program(name: str) -> str:
+    return f"docker-credential-{name}"

@@ -131,17 +131,18 @@ def redact(url: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
 
 
-def redirect(current: str, location: str, registry: Origin) -> str:
+def redirect(current: str, location: str, registry: Origin, *, how: str = "redirects to") -> str:
     """The URL to go to next.
 
     Args:
-        current: the URL that answered with a redirect.
+        current: the URL that answered with a redirect (or with where an upload goes).
         registry: the registry at which it all began.
+        how: what the registry does, for messages.
 
     Raises:
         RegistryError: the target is not acceptable.
     """
-    where = f"registry {registry} redirects to"
+    where = f"registry {registry} {how}"
     try:
         url = urljoin(current, location)
         parts, target = split(url)

@@ -11,15 +11,13 @@ from .text import clean
 from .transport import Response
 
 MAX_ERROR_BODY = 1024 * 1024
-LOGIN_HINT = (
-    "there is no 'fastbox login' yet: credentials are read from docker's config.json"
-    " (docker login, skopeo login)"
-)
+_MOST_ITEMS = 1000
 
 
 class _Item(msgspec.Struct):
     code: str = ""
     message: str = ""
+    detail: msgspec.Raw = msgspec.Raw()
 
 
 class _Errors(msgspec.Struct):
@@ -31,11 +29,16 @@ class _Errors(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What an error answer says; ``text`` is Docker's ``code: message``, safe to print."""
+    """What an error answer says; ``text`` is Docker's ``code: message``, safe to print.
+
+    Attributes:
+        digests: those that the details of all errors with the first one's code name.
+    """
 
     status: int
     code: str = ""
     text: str = ""
+    digests: list[str] = []
 
 
 def read(response: Response) -> Failure:
@@ -56,9 +59,19 @@ def read(response: Response) -> Failure:
         first = document.errors[0]
         code = first.code.lower().replace("_", " ")
         message = clean(first.message) or code
-        return Failure(status, clean(first.code), f"{clean(code)}: {message}" if code else message)
+        text = f"{clean(code)}: {message}" if code else message
+        items = [item for item in document.errors[:_MOST_ITEMS] if item.code == first.code]
+        named = [digest for item in items for digest in _digests_in(bytes(item.detail))]
+        return Failure(status, clean(first.code), text, named)
     message = clean(document.details or document.message or document.error)
     return Failure(status, "", message or f"HTTP status {status}")
+
+
+def _digests_in(detail: bytes) -> list[str]:
+    """A detail is a digest, or an object with one; nobody specifies it."""
+    import re
+
+    return [found.decode() for found in re.findall(rb"\bsha256:[0-9a-f]{64}\b", detail)]
 
 
 def transient(response: Response, what: str) -> Transient | None:
@@ -91,7 +104,7 @@ def final(failure: Failure, host: object, what: str) -> RegistryError:
     return kind(f"{what} failed: {host} answers {text}", status=failure.status)
 
 
-def denied(name: str, text: str, status: int, note: str | None = None) -> AuthError:
+def denied(name: str, text: str, status: int, domain: str, note: str | None = None) -> AuthError:
     """Docker's error for a repository that is private or absent: registries do not tell which.
 
     Args:
@@ -100,6 +113,22 @@ def denied(name: str, text: str, status: int, note: str | None = None) -> AuthEr
     return AuthError(
         f"pull access denied for {name}, repository does not exist or may require"
         f" 'docker login': {text}",
-        hint=note or LOGIN_HINT,
+        hint=note or login_hint(domain),
         status=status,
     )
+
+
+def push_denied(name: str, failure: Failure, domain: str, note: str | None = None) -> AuthError:
+    """Docker's error for a repository into which we may not write, or that cannot be made."""
+    return AuthError(
+        "push access denied, repository does not exist or may require authorization:"
+        f" {name}: {failure.text}",
+        hint=note or login_hint(domain),
+        status=failure.status,
+    )
+
+
+def login_hint(domain: str) -> str:
+    """What to type before the next try."""
+    server = "" if hosts.is_docker_hub(domain) else f" {domain}"
+    return f"log in with: fastbox login{server}"

@@ -74,7 +74,7 @@ def search(
         if found is None:
             found = _catalog(client, domain, words, limit)
     except AuthError as error:
-        error.hint = error.hint or reply.LOGIN_HINT
+        error.hint = error.hint or reply.login_hint(domain)
         raise
     finally:
         client.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import errors
 from ..errors import RegistryError
 from . import hosts, tls
+from .body import FileBody
 from .dial import Forbidden, dial
 from .guard import Exchange, Guard, Wire
 from .insecure import Insecure
@@ -42,6 +43,8 @@ class _Current(threading.local):
 
     exchange: Exchange | None = None
     dial: Dial | None = None
+    policy: Policy | None = None
+    patience: float = 0.0  # seconds for the answer to a body
 
 
 _current = _Current()
@@ -174,9 +177,18 @@ class Transport:
             manager.clear()
 
     def send(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | FileBody | None = None,
+        *,
+        patience: float = 0.0,
     ) -> Response:
         """Send one request and read the answer's head.
+
+        Args:
+            patience: seconds that the answer to a body may take, if more than the policy's stall.
 
         Raises:
             Transient, RegistryError: no answer.
@@ -188,17 +200,22 @@ class Transport:
         exchange = self.guard.begin(self.policy.connect + self.policy.stall)
         _current.exchange = exchange
         _current.dial = functools.partial(self._dial, None if proxy else origin)
+        _current.policy = self.policy
+        _current.patience = max(patience, self.policy.stall)
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        if isinstance(body, FileBody):
+            headers["Content-Length"] = str(body.size)
         try:
             raw = manager.urlopen(
                 method,
                 url,
                 body=body,
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                headers=headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=_timeout(self.policy),
+                timeout=_timeout(self.policy, _current.patience),
             )
         except BaseException as error:
             exchange.end()
@@ -208,7 +225,7 @@ class Transport:
             plain = hosts.is_loopback(origin.host) or self.insecure.covers(origin)
             raise _failure(error, exchange, url, fresh=fresh, plain=plain) from error
         finally:
-            _current.exchange = _current.dial = None
+            _current.exchange = _current.dial = _current.policy = None
         self._answered.add(origin)
         return Response(raw, url, exchange, self.policy)
 
@@ -292,6 +309,15 @@ def _pool_classes() -> dict[str, type[HTTPConnectionPool]]:
                 _current.exchange.attach(self.fastbox_wire)
                 _current.exchange.ready = True
             super().request(*arguments, **keywords)
+            if _current.exchange is not None:
+                _current.exchange.extend(_current.patience)
+
+        def send(self, data: Any) -> None:
+            if not isinstance(data, FileBody):
+                super().send(data)
+                return
+            assert _current.exchange is not None and _current.policy is not None
+            data.send(self.sock, _current.exchange, _current.policy)
 
         def close(self) -> None:
             wire, self.fastbox_wire = self.fastbox_wire, None
@@ -336,10 +362,10 @@ def _new_manager(context: Any, proxy: str | None, connections: int) -> PoolManag
     return manager
 
 
-def _timeout(policy: Policy) -> Any:
+def _timeout(policy: Policy, patience: float) -> Any:
     from urllib3 import Timeout
 
-    return Timeout(connect=policy.connect, read=policy.stall)
+    return Timeout(connect=policy.connect, read=patience)
 
 
 def _proxy_for(url: str, origin: hosts.Origin) -> str | None:
@@ -381,7 +407,7 @@ def _failure(
 
     if exchange.guard.cancelled:
         return Cancelled()
-    if exchange.expired:
+    if exchange.expired and exchange.connected:
         return _stalled(url)
     import http.client
     import ssl
@@ -462,7 +488,13 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     queue: list[BaseException | None] = [error]
     while queue:
         item = queue.pop(0)
-        if item is None or item in found or len(found) > 20:
+        # What was being handled when the request was made (no such image here) is no cause of it.
+        if (
+            item is None
+            or item in found
+            or isinstance(item, errors.FastboxError)
+            or len(found) > 20
+        ):
             continue
         found.append(item)
         queue += [item.__cause__, item.__context__]

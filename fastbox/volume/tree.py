@@ -7,6 +7,7 @@ descriptors are open: the way up is "..", checked to be where we came from.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -165,17 +166,28 @@ def _walk(directory: str) -> Iterator[os.stat_result]:
         while True:
             folders = []
             for name in os.listdir(cursor.fd):
-                found = os.stat(name, dir_fd=cursor.fd, follow_symlinks=False)
+                try:
+                    found = os.stat(name, dir_fd=cursor.fd, follow_symlinks=False)
+                except FileNotFoundError:  # removed meanwhile: a container may be at work
+                    continue
                 yield found
                 if stat.S_ISDIR(found.st_mode):
                     folders.append(name)
             levels.append(folders)
-            while not levels[-1]:
+            while not _down(cursor, levels[-1]):
                 levels.pop()
                 if not levels:
                     return
                 cursor.up()
-            cursor.down(levels[-1].pop())
+
+
+def _down(cursor: Cursor, folders: list[str]) -> bool:
+    """Into the last of the directories that is still there; False if there is none."""
+    while folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            cursor.down(folders.pop())
+            return True
+    return False
 
 
 class Copy:

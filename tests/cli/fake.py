@@ -18,11 +18,12 @@ from fastbox.errors import NotFound
 from fastbox.events.event import Event
 from fastbox.image.history import HistoryEntry
 from fastbox.image.progress import ProgressEvent
-from fastbox.image.types import Image, PullResult, Removed, Volume
+from fastbox.image.types import Image, LoadResult, PullResult, Removed, StoreUsage, Volume
 from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
 from fastbox.registry.search import SearchResult
+from fastbox.usage import DiskUsage, PrunedSystem
 
 ID = "0123456789ab" + "c" * 52
 IMAGE_ID = "sha256:" + "d" * 64
@@ -98,6 +99,10 @@ class FakeEngine:
         self.samples: dict[str, int] = {}
         self.status = 0
         self.skipped: list[str] = []
+        self.gone = [
+            Removed(kind="untagged", what="redis:7"), Removed(kind="deleted", what=IMAGE_ID),
+        ]  # fmt: skip
+        self.usage = DiskUsage(images=StoreUsage(size=0, reclaimable=0), containers=[], volumes=[])
         self.during_run: Callable[[], None] = lambda: None
 
     def _note(self, method: str, *args: Any, **kwargs: Any) -> None:
@@ -277,14 +282,29 @@ class FakeEngine:
     def tag(self, source: str, target: str) -> None:
         self._note("tag", source, target)
 
-    def remove_image(self, name: str, *, force: bool = False) -> list[Removed]:
-        self._note("remove_image", name, force=force)
+    def remove_image(self, name: str, **kwargs: Any) -> list[Removed]:
+        self._note("remove_image", name, **kwargs)
         if name not in ("redis", "a", "b"):
             raise NotFound(f"No such image: {name}:latest")
         return [
             Removed(kind="untagged", what=f"{name}:latest"),
             Removed(kind="deleted", what=IMAGE_ID),
         ]
+
+    def prune_images(self, **kwargs: Any) -> tuple[list[Removed], int]:
+        self._note("prune_images", **kwargs)
+        return self.gone, 12_345_678
+
+    def prune_system(self, *, told: Callable[[str, Any], None], **kwargs: Any) -> PrunedSystem:
+        self._note("prune_system", **kwargs)
+        told("Containers", [ID])
+        told("Networks", ["one", "two"])
+        told("Volumes", [])
+        told("Images", self.gone)
+        return PrunedSystem(freed=12_345_890)
+
+    def system_df(self) -> DiskUsage:
+        return self.usage
 
     def import_image(self, source: str, reference: str | None = None, **kwargs: Any) -> Image:
         self._note("import_image", source, reference, **kwargs)
@@ -300,6 +320,19 @@ class FakeEngine:
     def history(self, name: str) -> list[HistoryEntry]:
         self._note("history", name)
         return self.steps
+
+    def save(self, names: list[str], target: int | str, **kwargs: Any) -> None:
+        self._note("save", names, target, **kwargs)
+
+    def load(self, source: str, **kwargs: Any) -> list[LoadResult]:
+        kwargs["progress"](ProgressEvent("0123456789ab", "Loading layer", 5, 10))
+        self._note("load", source, platform=kwargs["platform"])
+        moved = "sha256:" + "a" * 64
+        return [
+            LoadResult(image=image(), name="docker.io/library/redis:7"),
+            LoadResult(image=image(), name="localhost:5000/a:1", replaced=moved),
+            LoadResult(image=image()),
+        ]
 
     def bootstrap(self, reference: str, **kwargs: Any) -> Image:
         self._note("bootstrap", reference, **kwargs)

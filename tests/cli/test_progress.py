@@ -37,6 +37,21 @@ def test_without_a_terminal_there_is_a_line_per_change() -> None:
     ]  # fmt: skip
 
 
+def test_a_push_of_two_tags() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for event in (
+            Event("aaa", "Preparing"), Event("aaa", "Pushing", 1, 10), Event("aaa", "Pushed"),
+            Event("", "1: digest: sha256:0 size: 5"), Event("aaa", "Preparing"),
+            Event("aaa", "Layer already exists"), Event("", "2: digest: sha256:0 size: 5"),
+        ):  # fmt: skip
+            progress.update(event)
+    assert stream.getvalue().splitlines() == [
+        "aaa: Preparing", "aaa: Pushed", "1: digest: sha256:0 size: 5",
+        "aaa: Preparing", "aaa: Layer already exists", "2: digest: sha256:0 size: 5",
+    ]  # fmt: skip
+
+
 def test_quiet() -> None:
     stream = io.StringIO()
     with Progress(stream, quiet=True) as progress:

@@ -79,6 +79,27 @@ def test_a_bad_file_stops_what_needs_it_and_nothing_else(
     assert busybox_image in cli.ok("images")
 
 
+def test_an_image_for_another_machine(cli: Command, registry: Registry) -> None:
+    name = f"{registry.host}/foreign/app"
+    images = [
+        registry.push(f"foreign/app:{machine}", [busybox_layer()], architecture=machine)
+        for machine in ("amd64", "arm64")
+    ]
+    registry.push_index("foreign/app", images)
+    cli.ok("pull", "--platform", "linux/arm64", name)
+    result = cli("create", name, "true")
+    assert result.code == 0
+    assert result.err == (
+        "WARNING: The requested image's platform (linux/arm64) does not match the detected host"
+        " platform (linux/amd64) and no specific platform was requested\n"
+    )
+    assert cli("create", "--platform", "linux/arm64", name, "true").err == ""
+    assert cli.ok("run", "--rm", "--platform", "linux/amd64", name, "uname") == "Linux"
+    assert cli("run", "--rm", "--platform", "linux/s390x", name, "true").code == 125
+    cli.ok("pull", "-q", "--all-platforms", name)
+    assert cli("run", "--rm", name, "uname").out == "Linux\n"
+
+
 def test_tags_and_search(cli: Command, registry: Registry) -> None:
     for tag in ("1", "2"):
         registry.push(f"tagged/app:{tag}", [busybox_layer()])

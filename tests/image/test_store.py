@@ -18,10 +18,13 @@ from fastbox.errors import (
     InvalidArgument,
     NotFound,
     StoreError,
+    Unsupported,
 )
 from fastbox.image.store import GRACE, ImageStore
+from fastbox.image.types import Image
 from fastbox.oci import digest as digests
 from fastbox.oci import image as oci
+from fastbox.oci import platform as platforms
 from tests.image.build import blob, check, leftovers, make, names, open_store, put, tar
 
 LAYER = tar({"file": b"one"})
@@ -299,6 +302,74 @@ def test_rmi_by_id_of_several_names_must_be_forced(store: ImageStore) -> None:
     ]  # fmt: skip
 
 
+def family(store: ImageStore, *depths: int) -> list[Image]:
+    """Images of so many layers, each on top of the one before; only the last has a name."""
+    layers = [tar({"file": str(number).encode()}) for number in range(max(depths))]
+    made = [put(store, None, layers[:depth]) for depth in depths[:-1]]
+    return [*made, put(store, "top", layers[: depths[-1]])]
+
+
+def test_rmi_takes_nameless_parents_along(store: ImageStore) -> None:
+    one, two, top = family(store, 1, 2, 4)
+    assert removed(store, "top") == [
+        "untagged: top:latest", f"deleted: {top.id}", f"deleted: {two.id}", f"deleted: {one.id}",
+    ]  # fmt: skip
+    assert store.images() == [] and blobs(store) == set()
+
+
+def test_rmi_no_prune_leaves_nameless_parents(store: ImageStore) -> None:
+    one, top = family(store, 1, 2)
+    lines = removed(store, "top", prune=False)
+    assert lines == ["untagged: top:latest", f"deleted: {top.id}"]
+    assert list(names(store)) == [one.id]
+    check(store.root)
+
+
+def test_rmi_leaves_parents_that_something_needs(store: ImageStore) -> None:
+    one, two, top = family(store, 1, 2, 3)
+    used = lambda image_id: [(BOX, "box", False)] if image_id == two.id else []  # noqa: E731
+    assert removed(store, "top", used_by=used)[1:] == [f"deleted: {top.id}"]
+    family(store, 1, 3)
+    store.tag(one.id, "one")
+    put(store, "sibling", [tar({"file": b"0"}), tar({"file": b"1"}), tar({"file": b"other"})])
+    assert removed(store, "top")[1:] == [f"deleted: {top.id}"]
+    assert removed(store, "sibling")[2:] == [f"deleted: {two.id}"]
+    assert list(names(store)) == [one.id]
+    check(store.root)
+
+
+def test_rmi_of_one_platform(store: ImageStore) -> None:
+    make(store, "a", "x")
+    for text, error in (
+        ("linux/riscv64", "image with reference a was found but does not provide the specified"
+         " platform (linux/riscv64)"),
+        ("no/such/thing/x", "'no/such/thing/x': unknown operating system or architecture: invalid"
+         " argument"),
+    ):  # fmt: skip
+        with pytest.raises(FastboxError) as caught:
+            store.remove("a", platforms=[text])
+        assert str(caught.value) == error
+    assert removed(store, "a", platforms=[str(platforms.host())])[0] == "untagged: a:latest"
+    mine, other = put(store, None, [LAYER]), put(store, None, [tar({"file": b"other"})])
+    index = oci.Index(
+        schema_version=2,
+        media_type=oci.OCI_INDEX,
+        manifests=[
+            oci.Descriptor(
+                media_type=oci.OCI_MANIFEST,
+                digest=image.manifest_digest,
+                size=3,
+                platform=oci.PlatformSpec(architecture, "linux"),
+            )
+            for image, architecture in ((mine, platforms.host().architecture), (other, "s390x"))
+        ],
+    )
+    store.add_image("many:1", blob(store, oci.encode(index), oci.OCI_INDEX))
+    with pytest.raises(Unsupported, match=r"^removing one platform of many:1 is not supported$"):
+        store.remove("many:1", platforms=["linux/s390x"])
+    assert store.resolve("many:1").id == mine.id
+
+
 BOX = "c" * 64
 
 
@@ -394,11 +465,49 @@ def test_nothing_is_collected_under_a_lease(root: str, store: ImageStore) -> Non
         assert removed(store, "a")[-1] == f"deleted: {image.id}"
         assert other.has_blob(image.layer_blobs[0])
         assert other.layer_dir(image.layers[0]) is not None
-    for digest in blobs(store):
-        age(store.blob_path(digest), GRACE + 60)
-    age(f"{root}/layers/.meta/{image.layers[0][7:31]}.json", GRACE + 60)
-    store.collect()
-    assert blobs(store) == set() and store.layers.names() == []
+    # Who gives the last lease back deletes what it kept.
+    assert blobs(store) == set() and store.layers.names() == [] and leftovers(root) == []
+
+
+def test_what_a_killed_process_kept_goes_with_the_next_command(
+    root: str, store: ImageStore
+) -> None:
+    image = make(store, "a", "x")
+    with open_store(root).lease():
+        store.remove("a")
+        os.rename(f"{root}/images/unswept", f"{root}/kept")
+    os.rename(f"{root}/kept", f"{root}/images/unswept")
+    assert store.has_blob(image.layer_blobs[0])
+    # One that does not know the containers leaves the layers, and the note of them.
+    ImageStore(root).prepare()
+    assert blobs(store) == set() and store.layers.names() == [image.layers[0][7:31]]
+    open_store(root).prepare()
+    assert store.layers.names() == [] and os.listdir(f"{root}/trash") == []
+    assert not os.path.exists(f"{root}/images/unswept")
+
+
+def test_what_was_left_to_delete_stays_if_it_is_pulled_meanwhile(
+    root: str, store: ImageStore
+) -> None:
+    make(store, "a", "x")
+    other = open_store(root)
+    with other.lease():
+        store.remove("a")
+        image = make(other, "a", "x")
+        assert os.path.exists(f"{root}/images/unswept")
+    assert not os.path.exists(f"{root}/images/unswept")
+    assert other.has_blob(image.layer_blobs[0])
+    check(root)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"blobs": 3}', b'{"blobs":["../x"],"layers":["/"]}'])
+def test_a_damaged_note_does_no_harm(root: str, store: ImageStore, text: bytes) -> None:
+    make(store, "a", "x")
+    with open(f"{root}/images/unswept", "wb") as file:
+        file.write(text)
+    open_store(root).prepare()
+    check(root)
+    assert not os.path.exists(f"{root}/images/unswept")
 
 
 def test_a_lease_is_shared_and_nests(root: str) -> None:

@@ -37,19 +37,23 @@ MAY_IMPORT = {
     "container": LOWER | {"events", "image", "network", "volume"},
     "check": LOWER | {"container", "image", "network", "volume"},
     "info": LOWER | {"container"},
-    "verbs": LOWER | {"container"},
+    "verbs": LOWER | {"container", "pruning"},
     "listening": {"events"},
     "attaching": LOWER | {"container"},
     "files": LOWER | {"container"},
-    "network_verbs": LOWER | {"container", "network"},
+    "network_verbs": LOWER | {"container", "network", "pruning"},
     "image_verbs": LOWER | {"container", "image", "registry"},
     "registry_verbs": LOWER | {"image", "registry"},
     "resource_verbs": LOWER | {"check", "container", "network", "volume"},
+    "pruning": {"events"},
+    "usage": LOWER | {"container", "image", "volume"},
+    "disk_verbs": LOWER | {"container", "image", "pruning", "usage"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
+    | {"disk_verbs", "pruning"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},

@@ -43,11 +43,13 @@ class Seen(msgspec.Struct):
 
 
 class Rule(msgspec.Struct):
-    """``action`` answers requests whose "METHOD path" the pattern finds, ``times`` of them."""
+    """``action`` answers requests whose "METHOD path" the pattern finds, ``times`` of them;
+    ``early``: before the request's body was read."""
 
     pattern: str
     action: Callable[[Handler], None]
     times: int
+    early: bool = False
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,10 +60,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     body: bytes = b""
 
     def do_GET(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body = b""
         self.server.owner.answer(self)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def read_body(self, most: int = 1 << 40) -> bytes:
+        """Read the body, or its first bytes; those are ``body`` from then on."""
+        length = int(self.headers.get("Content-Length", 0))
+        self.body = self.rfile.read(min(length, most))
+        return self.body
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -167,9 +175,20 @@ class FaultyRegistry:
 
     # ---- scripts -----------------------------------------------------------------------------
 
-    def on(self, pattern: str, action: Callable[[Handler], None], times: int = 1) -> None:
-        """Use ``action`` for the next ``times`` requests that match (-1: for all)."""
-        self.rules.append(Rule(pattern, action, times))
+    def on(
+        self,
+        pattern: str,
+        action: Callable[[Handler], None],
+        times: int = 1,
+        *,
+        early: bool = False,
+    ) -> None:
+        """Use ``action`` for the next ``times`` requests that match (-1: for all).
+
+        Args:
+            early: before the request's body was read, which the action may do.
+        """
+        self.rules.append(Rule(pattern, action, times, early))
 
     def requests(self, pattern: str) -> list[Seen]:
         """What was asked, by regular expression over ``METHOD path``."""
@@ -180,14 +199,18 @@ class FaultyRegistry:
         line = f"{handler.command} {handler.path}"
         headers = {name.lower(): value for name, value in handler.headers.items()}
         action: Callable[[Handler], None] = self.honest
+        early = False
+        seen = Seen(handler.command, handler.path, headers)
         with self._lock:
-            self.seen.append(Seen(handler.command, handler.path, headers, handler.body))
+            self.seen.append(seen)
             for rule in self.rules:
                 if rule.times and re.search(rule.pattern, line):
                     rule.times -= 1
-                    action = rule.action
+                    action, early = rule.action, rule.early
                     break
         with contextlib.suppress(OSError):
+            if not early:
+                seen.body = handler.read_body()
             action(handler)
 
     def honest(self, handler: Handler) -> None:

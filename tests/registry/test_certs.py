@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -14,45 +12,10 @@ import pytest
 from fastbox.errors import InvalidArgument, RegistryError
 from fastbox.image.store import ImageStore
 from fastbox.registry import tls
-from tests.support.registry import Registry
+from tests.support.registry import TLS, Registry
 
 from .conftest import Puller, layer
 from .world import Authority
-
-
-class SecureRegistry(Registry):
-    """docker-registry with TLS over the files of a registry without."""
-
-    def __init__(self, directory: str, certificate: str, client_ca: str | None = None) -> None:
-        self.tls = {"certificate": certificate + ".crt", "key": certificate + ".key"}
-        self.client_ca = client_ca
-        super().__init__(directory)
-
-    def _config(self) -> str:
-        config = json.loads(super()._config())
-        config["http"]["tls"] = dict(self.tls)
-        if self.client_ca:
-            config["http"]["tls"]["clientcas"] = [self.client_ca]
-        return json.dumps(config)
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log()
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 5).close()
-        except OSError:
-            return False
-        return True
-
-
-@pytest.fixture
-def filled(base: str) -> str:
-    """The directory of a registry that has ``app``."""
-    directory = os.path.join(base, "registry")
-    plain = Registry(directory)
-    plain.push("app", [layer("a")])
-    plain.stop()
-    return directory
 
 
 @pytest.fixture
@@ -70,16 +33,23 @@ def certs_d(base: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def secure(filled: str, server_certificate: str) -> Iterator[SecureRegistry]:
-    server = SecureRegistry(filled, server_certificate)
-    yield server
-    server.stop()
+def secure(base: str, server_certificate: str, authority: Authority) -> Iterator[Registry]:
+    """A registry with TLS that has ``app``."""
+    yield from _registry(base, server_certificate, authority, mutual=False)
 
 
 @pytest.fixture
-def mutual(filled: str, server_certificate: str, authority: Authority) -> Iterator[SecureRegistry]:
-    """A registry that wants a client certificate."""
-    server = SecureRegistry(filled, server_certificate, authority.ca)
+def mutual(base: str, server_certificate: str, authority: Authority) -> Iterator[Registry]:
+    """One that wants a client certificate."""
+    yield from _registry(base, server_certificate, authority, mutual=True)
+
+
+def _registry(base: str, stem: str, authority: Authority, *, mutual: bool) -> Iterator[Registry]:
+    pair = (f"{stem}.crt", f"{stem}.key")
+    clients = {"clients": authority.ca, "client": pair} if mutual else {}
+    files = TLS(authority.ca, *pair, **clients)  # type: ignore[arg-type]
+    server = Registry(os.path.join(base, "registry"), tls=files)
+    server.push("app", [layer("a")])
     yield server
     server.stop()
 
@@ -94,7 +64,7 @@ def put(certs_d: str, host: str, **files: str) -> str:
 
 
 def test_a_private_authority(
-    secure: SecureRegistry, certs_d: str, authority: Authority, store: ImageStore
+    secure: Registry, certs_d: str, authority: Authority, store: ImageStore
 ) -> None:
     pull = Puller(store, secure.host)
     with pytest.raises(RegistryError, match="certificate verification failed"):
@@ -107,7 +77,7 @@ def test_a_private_authority(
 
 
 def test_a_client_certificate(
-    mutual: SecureRegistry,
+    mutual: Registry,
     certs_d: str,
     authority: Authority,
     store: ImageStore,

@@ -669,7 +669,7 @@ def test_denied(faulty: FaultyRegistry, puller: Puller, code: int) -> None:
         f"pull access denied for {faulty.host}/team/app, repository does not exist or may require"
         " 'docker login': denied: requested access to the resource is denied"
     )
-    assert "config.json" in (caught.value.hint or "")
+    assert caught.value.hint == f"log in with: fastbox login {faulty.host}"
     assert caught.value.status == code
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +13,11 @@ from fastbox.errors import DigestMismatch, NotFound, RegistryError
 from fastbox.image.pull import pull
 from fastbox.image.store import ImageStore
 from fastbox.image.types import PullResult
+from fastbox.oci import reference as references
 from fastbox.registry import mirrors
+from fastbox.registry.guard import Guard
+from fastbox.registry.retry import Policy, Transient
+from fastbox.registry.transport import Transport
 
 from .conftest import QUICK, Secrets, encoded, layer
 from .server import FaultyRegistry, Handler, cut_after, error_body, status
@@ -148,6 +154,50 @@ def test_a_plain_http_mirror_below_a_path(
     plain.on("", action, times=-1)
     app()
     assert hub.seen == []
+
+
+def test_how_long_a_mirror_is_waited_for(configure: Configure) -> None:
+    configure(["https://mirror.example"])
+    guard = Guard()
+    client = mirrors.connect(references.parse("app"), guard)
+    assert isinstance(client, mirrors.Sources)
+    patience = client._mirrors[0].policy
+    assert (patience.attempts, patience.fresh_attempts) == (1, 1)
+    assert patience.connect + patience.stall < 15
+    client.close()
+    guard.close()
+
+
+def test_a_name_that_does_not_resolve_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library may ask its servers for half a minute."""
+    enough = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: enough.wait(60) and [])
+    guard = Guard()
+    policy = Policy(connect=0.05, stall=0.05)
+    transport = Transport("slow.example", guard, policy)
+    try:
+        with pytest.raises(Transient, match=r"slow\.example does not answer: timeout"):
+            transport.send("GET", "https://slow.example/v2/", {})
+    finally:
+        enough.set()
+        transport.close()
+        guard.close()
+
+
+def test_layers_at_once(
+    hub: FaultyRegistry, store: ImageStore, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastbox.image import pull as pulling
+
+    path = os.path.join(base, "config.toml")
+    monkeypatch.setenv("FASTBOX_CONFIG", path)
+    with open(path, "w") as file:
+        file.write('daemon-json = ""\nmax-concurrent-downloads = 7\n')
+    counts = []
+    slots = pulling.Slots
+    monkeypatch.setattr(pulling, "Slots", lambda n, guard: counts.append(n) or slots(n, guard))
+    pull(store, "app", policy=QUICK)
+    assert counts == [7]
 
 
 def test_a_mirror_that_stalls(

@@ -44,6 +44,12 @@ class Authority:
 
     def context(self, *names: str, days: int = 20) -> ssl.SSLContext:
         """A server's context with a certificate for these names (``IP:…`` for addresses)."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.files(*names, days=days))
+        return context
+
+    def files(self, *names: str, days: int = 20) -> tuple[str, str]:
+        """Certificate and key for these names."""
         stem = os.path.join(self.directory, f"{names[0].replace(':', '-')}-{days}")
         if not os.path.exists(stem + ".crt"):
             alternatives = ",".join(n if ":" in n else f"DNS:{n}" for n in names)
@@ -54,9 +60,7 @@ class Authority:
             self._openssl("x509", "-req", "-in", stem + ".csr", "-CA", self.ca,
                           "-CAkey", self._key, "-CAcreateserial", "-days", str(days),
                           "-extfile", stem + ".ext", "-out", stem + ".crt")  # fmt: skip
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(stem + ".crt", stem + ".key")
-        return context
+        return stem + ".crt", stem + ".key"
 
 
 class World:
@@ -72,10 +76,14 @@ class World:
         """A server that answers under these names."""
         context = self.authority.context(*names) if tls else None
         server = FaultyRegistry(context)
+        self.adopt(server, *names, port=port)
+        return server
+
+    def adopt(self, server: FaultyRegistry, *names: str, port: int = 443) -> None:
+        """Give these names to a server, and stop it in the end."""
         self._stack.callback(server.stop)
         for name in names:
             self._places[name, port] = server.port
-        return server
 
     def dial(
         self,

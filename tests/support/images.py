@@ -27,6 +27,19 @@ SLIM = [
     "--dpkgopt=path-exclude=/usr/share/i18n/*",
 ]
 
+# What the walkthrough installs, fetched once and kept in the image as a repository.
+UBUNTU_HOOK = (
+    'chroot "$1" sh -ec "'
+    "apt-get -q install -y --no-install-recommends --download-only vim-tiny net-tools;"
+    "mkdir /srv/apt; mv /var/cache/apt/archives/*.deb /srv/apt; cd /srv/apt;"
+    "for deb in *.deb; do dpkg-deb -f \\$deb; echo Filename: ./\\$deb;"
+    " echo Size: \\$(stat -c %s \\$deb); echo SHA256: \\$(sha256sum \\$deb | cut -c1-64); echo;"
+    " done > Packages; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/apt/sources.list.d/*;"
+    "echo deb [trusted=yes] file:/srv/apt ./ > /etc/apt/sources.list;"
+    "echo APT::Get::Assume-Yes 1\\; > /etc/apt/apt.conf.d/90yes;"
+    'touch /etc/motd"'
+)
+
 # name -> (mmdebstrap arguments, Dockerfile instructions)
 DEBIAN: dict[str, tuple[list[str], list[str]]] = {
     "debian": (["--variant=essential", *SLIM], ['CMD ["bash"]']),
@@ -37,6 +50,23 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
             "VOLUME /data",
             "WORKDIR /data",
             'CMD ["redis-server", "--protected-mode", "no", "--dir", "/data"]',
+        ],
+    ),
+    # What the notes call ubuntu: apt works in it, from a repository in the image.
+    "ubuntu": (
+        ["--variant=apt", *SLIM, "--skip=cleanup/apt", f"--customize-hook={UBUNTU_HOOK}"],
+        ['CMD ["bash"]'],
+    ),
+    # Debian's docker-registry, without the password that its configuration wants: what the
+    # documentation tells people to type (docs/images.md).
+    "registry": (
+        ["--variant=essential", "--include=docker-registry", *SLIM],
+        [
+            "ENV REGISTRY_AUTH=none",
+            "ENV REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/var/lib/registry",
+            "EXPOSE 5000",
+            "VOLUME /var/lib/registry",
+            'CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]',
         ],
     ),
     # A machine of its own: systemd as init, and what a fastbox of the host needs there.
@@ -51,6 +81,11 @@ DEBIAN: dict[str, tuple[list[str], list[str]]] = {
     # What bench/ unpacks: about 200 MB in 10,000 files.
     "big": (
         ["--variant=minbase", "--include=python3"],
+        ['CMD ["bash"]'],
+    ),
+    # What bench/ splits into layers: about 500 MB in 20,000 files.
+    "layered": (
+        ["--variant=minbase", "--include=python3,gcc,libc6-dev,git,vim-runtime"],
         ['CMD ["bash"]'],
     ),
 }

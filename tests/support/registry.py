@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -42,6 +43,37 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+class TLS:
+    """Files (PEM) of a registry with TLS.
+
+    Args:
+        ca: signs its certificate. clients: signs those of clients, which it then wants.
+        client: certificate and key with which the tests themselves ask.
+    """
+
+    def __init__(
+        self,
+        ca: str,
+        certificate: str,
+        key: str,
+        *,
+        clients: str = "",
+        client: tuple[str, str] | None = None,
+    ) -> None:
+        self.ca = ca
+        self.server = {"certificate": certificate, "key": key}
+        if clients:
+            self.server["clientcas"] = [clients]  # type: ignore[assignment]
+        self.client = client
+
+    def context(self) -> ssl.SSLContext:
+        """What the tests themselves connect with."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.client:
+            context.load_cert_chain(*self.client)
+        return context
+
+
 class Registry:
     """A running registry.
 
@@ -52,8 +84,17 @@ class Registry:
         storage: directory of its files (``docker/registry/v2/blobs/…``).
     """
 
-    def __init__(self, directory: str, *, auth: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        auth: bool = False,
+        read_only: bool = False,
+        tls: TLS | None = None,
+    ) -> None:
         self.directory = directory
+        self.read_only = read_only
+        self.tls = tls
         self.storage = os.path.join(directory, "storage")
         self.auth = (USER, PASSWORD) if auth else None
         self.process: subprocess.Popen[bytes] | None = None
@@ -68,7 +109,7 @@ class Registry:
         for attempt in range(attempts):
             self.port = free_port()
             self.host = f"127.0.0.1:{self.port}"
-            self.url = f"http://{self.host}"
+            self.url = f"{'https' if self.tls else 'http'}://{self.host}"
             config = os.path.join(self.directory, "config.yml")
             with open(config, "w", encoding="utf-8") as file:
                 file.write(self._config())
@@ -94,6 +135,10 @@ class Registry:
             },
             "http": {"addr": self.host},
         }
+        if self.read_only:
+            config["storage"]["maintenance"] = {"readonly": {"enabled": True}}
+        if self.tls:
+            config["http"]["tls"] = self.tls.server
         if self.auth:
             path = os.path.join(self.directory, "htpasswd")
             with open(path, "w", encoding="utf-8") as file:
@@ -149,7 +194,10 @@ class Registry:
         if self.auth:
             token = base64.b64encode(":".join(self.auth).encode()).decode()
             request.add_header("Authorization", f"Basic {token}")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers: list[Any] = [urllib.request.ProxyHandler({})]
+        if self.tls:
+            handlers.append(urllib.request.HTTPSHandler(context=self.tls.context()))
+        opener = urllib.request.build_opener(*handlers)
         try:
             with opener.open(request, timeout=30) as answer:
                 return (
@@ -192,6 +240,7 @@ class Registry:
         architecture: str = "amd64",
         docker: bool = False,
         compression: str = "gzip",
+        created: str = "2024-05-01T10:00:00Z",
     ) -> dict[str, Any]:
         """Build an image of uncompressed layer tars and upload it.
 
@@ -208,7 +257,7 @@ class Registry:
         image = {
             "architecture": architecture,
             "os": "linux",
-            "created": "2024-05-01T10:00:00Z",
+            "created": created,
             "config": config or {},
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
             "history": [{"created_by": f"layer {n}"} for n in range(len(layers))],

@@ -98,8 +98,12 @@ static void *hasher_main(void *job) {
   return NULL;
 }
 
-static void *writer_main(void *job) {
-  writer_run(job);
+static void *writer_main(void *argument) {
+  struct fb_job *job = argument;
+  if (job->options.out >= 0)
+    pour_run(job);
+  else
+    writer_run(job);
   thread_ended(job);
   return NULL;
 }

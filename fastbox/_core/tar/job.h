@@ -46,5 +46,6 @@ int job_make_opaque(struct fb_job *job, int fd);
 void source_run(struct fb_job *job);
 void hasher_run(struct fb_job *job);
 void writer_run(struct fb_job *job);
+void pour_run(struct fb_job *job); /* instead of the writer's, with options.out */
 
 #endif

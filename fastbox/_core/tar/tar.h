@@ -40,6 +40,7 @@ enum fb_step {
 struct fb_tar_options {
   int fd;   /* the archive: file, pipe or socket; stays open */
   int dest; /* the destination directory, not O_PATH; stays open */
+  int out;  /* -1, or a pipe that gets the uncompressed archive: then nothing is unpacked */
   int whiteouts;
   int walk;            /* resolve paths without openat2 */
   int64_t max_bytes;   /* of the uncompressed archive */
