@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import StoreError
 from ..volume.tree import Copy, Cursor, Entries
 from .changes import undisturbed
 from .flatten import Bound, Root
@@ -357,11 +358,17 @@ class _Changed:
 
     def entries(self) -> Entries:
         here = "".join(f"/{name}" for name in self._path)
-        return {
-            name: entry
-            for name, entry in self._root.entries().items()
-            if f"{here}/{name}" in self._wanted
-        }
+        found = {}
+        for name, entry in self._root.entries().items():
+            if f"{here}/{name}" not in self._wanted:
+                continue
+            if name.startswith(WHITEOUT):
+                raise StoreError(
+                    f"cannot make a layer of {here}/{name}: its name would delete another file",
+                    hint="remove or rename it",
+                )
+            found[name] = entry
+        return found
 
     def down(self, name: str) -> None:
         self._root.down(name)

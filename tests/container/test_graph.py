@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fastbox import ContainerConfig, Engine, Mount
+from fastbox import ContainerConfig, Engine, Mount, graphdriver
 from fastbox.check.trees import difference
 from fastbox.container import create
 from fastbox.container.record import Container
+from fastbox.errors import StoreError
 from fastbox.image.types import Image
 from tests.container.test_diff import (  # run once more, with the other driver
     test_an_idle_container_has_none,
@@ -24,6 +25,7 @@ from tests.container.test_diff import (  # run once more, with the other driver
 from tests.image.build import put
 from tests.support.boxes import execute, run, start
 from tests.support.images import archive, changes
+from tests.support.wait import wait_for
 from tests.support.whole import check_whole
 
 __all__ = ["test_an_idle_container_has_none", "test_mount_points_alone_are_seen"]
@@ -205,6 +207,29 @@ def test_one_image_after_another(engine: Engine, busybox_image: str) -> None:
     assert execute(engine, again, "rm", "/n1").code == 0
     committed(engine, again, "made:2")
     assert run(engine, "made:2", "sh", "-c", "ls -d /n*").code != 0
+
+
+def test_a_name_that_would_delete(engine: Engine, busybox_image: str) -> None:
+    box = start(engine, "busybox", "sh", "-c", "mkdir /d; touch /d/.wh.x; sleep 1000")
+    wait_for(lambda: engine.changes(box.id) != [] and len(engine.changes(box.id)) == 2, "its files")
+    with pytest.raises(StoreError, match=r"/d/\.wh\.x: its name would delete another file"):
+        engine.commit(box.id, "made:1")
+
+
+def test_archives(engine: Engine, busybox_image: str, base: str) -> None:
+    box = start(engine, "busybox", name="web")
+    script = "echo one > /file; rm -r /home; mkdir /home; touch /home/new; rm /bin/ls"
+    assert execute(engine, box, "sh", "-c", script).code == 0
+    made = engine.commit("web", "made:1")
+    engine.save(["made:1"], f"{base}/made.tar")
+    check_whole(engine.root, engine.runtime_dir)
+    assert facts(engine, start(engine, made.id)) == ([], 0)
+    other = Engine(f"{base}/third", f"{base}/third.run")
+    other.load(f"{base}/made.tar")
+    assert graphdriver.read(other.root) == "overlay"
+    out = run(other, "made:1", "sh", "-c", "cat /file; echo /home/*; test -e /bin/ls || echo gone")
+    assert out.lines == ["one", "/home/new", "gone"]
+    check_whole(other.root, other.runtime_dir)
 
 
 def test_the_daily_verbs(engine: Engine, busybox_image: str, base: str) -> None:
