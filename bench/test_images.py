@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.layered import layered
-from bench.race import Times, race, report
+from bench.race import Times, median, race, report, timed
 from bench.shops import ENGINES, Engine, run, stocked, transfer
 from bench.worlds import Disk
 from tests.support.registry import Registry
@@ -21,6 +21,8 @@ from tests.support.registry import Registry
 CONTESTANTS = {
     "test_pull": [*ENGINES, "skopeo to storage", "skopeo to oci"],
     "test_push": list(ENGINES),
+    "test_load": list(ENGINES),
+    "test_save": [*ENGINES, "library", "cp"],
 }
 
 
@@ -131,3 +133,87 @@ def pushed(place: str, image: str, stores: dict[str, list[str]], few: int) -> di
 def test_push(contestant: str, pushed: dict[str, Times], benchmark: Any) -> None:
     """The image to a registry that has nothing of it."""
     report(benchmark, pushed[contestant])
+
+
+# ---- load and save -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def archive(place: str, image: str, stores: dict[str, list[str]]) -> str:
+    """What ``docker save`` makes of the image: its layers are not compressed."""
+    path = f"{place}/docker.tar"
+    run([*stores.get("docker", stores["fastbox"]), "save", "-o", path, image])
+    return path
+
+
+def loads(engine: Engine, place: str, archive: str) -> Callable[[], float]:
+    """A contestant that loads into an empty store."""
+
+    def once() -> float:
+        with Disk(place) as disk, engine(disk) as command:
+            return run([*command, "load", "--quiet", "--input", archive])
+
+    return once
+
+
+@pytest.fixture(scope="module")
+def loaded(place: str, archive: str, missing: dict[str, str], few: int) -> dict[str, Times]:
+    contestants = {name: loads(engine, place, archive) for name, engine in ENGINES.items()}
+    return race(here(contestants, missing), few, warmup=1)
+
+
+@pytest.mark.benchmark(group="load")
+def test_load(contestant: str, loaded: dict[str, Times], benchmark: Any) -> None:
+    """The archive of 500 MB that docker saved."""
+    report(benchmark, loaded[contestant], bytes=layered().unpacked)
+
+
+def saves(place: str, words: Callable[[str], list[str]]) -> Callable[[], float]:
+    """A contestant that writes files into an empty directory."""
+
+    def once() -> float:
+        with Disk(place) as disk:
+            return run(words(disk))
+
+    return once
+
+
+@pytest.fixture(scope="module")
+def saved(
+    place: str, image: str, stores: dict[str, list[str]], few: int, values: dict[str, float]
+) -> dict[str, Times]:
+    def by(command: list[str]) -> Callable[[], float]:
+        return saves(place, lambda disk: [*command, "save", "--output", f"{disk}/saved", image])
+
+    contestants = {name: by(command) for name, command in stores.items()}
+    blobs = layered().blobs
+    contestants["cp"] = saves(place, lambda disk: ["cp", *blobs, disk])
+    contestants["library"] = library_saves(place, image, stores["fastbox"])
+    times = race(contestants, few, warmup=1)
+    size = sum(map(os.path.getsize, blobs)) / 1e9
+    values["save[rate]"] = size / median(times["library"])
+    values["save[rate] / cp's or 1 GB/s"] = values["save[rate]"] / min(
+        1.0, size / median(times["cp"])
+    )
+    return times
+
+
+def library_saves(place: str, image: str, command: list[str]) -> Callable[[], float]:
+    """A contestant: fastbox without the start of its command."""
+    from fastbox.engine import Engine as Fastbox
+
+    words = dict(zip(command[1::2], command[2::2], strict=True))
+    engine = Fastbox(words["--root"], words["--runtime-dir"])
+
+    def once() -> float:
+        with Disk(place) as disk:
+            return timed(lambda: engine.save([image], f"{disk}/saved"))()
+
+    return once
+
+
+@pytest.mark.benchmark(group="save")
+def test_save(contestant: str, saved: dict[str, Times], benchmark: Any) -> None:
+    """The image as an archive in a file: 170 MB of compressed layers, as they are; docker and
+    podman write them uncompressed."""
+    report(benchmark, saved[contestant])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,3 +159,26 @@ class FileVerbs:
         box = self._containers.load(self._containers.resolve(container))
         with storing(f"reading the changes of container {box.name}"):
             return changes(self._containers, box.record, self._lifecycle.layers_dir)
+
+    def export(self, container: str, output: int | str | IO[bytes]) -> None:
+        """Write a container's files as a tar archive, without what is mounted in it: volumes and
+        binds are empty directories there, and so are /proc, /sys and /dev.
+
+        Owners, modes, times, hard links, devices, fifos, ``user.*`` attributes, capabilities and
+        ACLs are kept; ``import_image`` restores them.
+
+        Args:
+            output: a descriptor; a path, where the archive appears when it is whole, with mode
+                0600; or a binary file object.
+
+        Raises:
+            NotFound; InvalidArgument: the path cannot be written to. StoreError: reading or writing
+            failed, or a file became shorter meanwhile. BrokenPipeError: nobody reads it.
+        """
+        from .container.export import export
+
+        container_id = self._containers.resolve(container)
+        record = self._containers.load(container_id).record
+        with self._lifecycle.view(container_id, write=False, mounts=False) as view:
+            export(view, output)
+        self._containers.journal.container("export", record)

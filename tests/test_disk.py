@@ -160,7 +160,8 @@ def work(kind: str, root: str, runtime: str, *images: str) -> None:
     actions: dict[str, tuple[Callable[[], object], tuple[type[Exception], ...]]] = {
         "pull": (pull, (NotFound,)),
         "run": (lambda: run_true(engine, images[next(turns) % len(images)]), ()),
-        "commit": (lambda: commit(engine, images[next(turns) % len(images)]), ()),
+        # An rmi that came between finding the image and making the container.
+        "commit": (lambda: commit(engine, images[next(turns) % len(images)]), (NotFound,)),
         "rmi": (
             lambda: engine.remove_image(images[next(turns) % len(images)], force=True), (NotFound,),
         ),

@@ -58,6 +58,7 @@ def pack(
     digests: bool = True,
     on_progress: Callable[[int], object] | None = None,
     cancel: Cancel | None = None,
+    clone: bool = True,
 ) -> Packed:
     """Write a tar archive of a directory's content: ustar, with pax records where that cannot say it.
 
@@ -79,6 +80,8 @@ def pack(
         on_progress: called in this thread with the bytes of the uncompressed archive so far, some
             20 times a second, and once at the end. What it raises ends the packing and is passed on.
         cancel: a handle with which another thread can end it.
+        clone: False opens files in two steps, as is done by itself where the tree cannot be mounted
+            once more with ``nodev``.
 
     Raises:
         StoreError: reading or writing failed; a file became shorter meanwhile; the archive cannot

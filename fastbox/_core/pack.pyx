@@ -25,6 +25,7 @@ cdef extern from "pack/pack.h" nogil:
         int compression
         int level
         int digests
+        int careful
 
     struct fb_pack_result:
         char diff_id[65]
@@ -126,7 +127,7 @@ cdef class _Job:
 
 def pack(
     source, int out, *, whiteouts="overlay", compression="none", level=None, digests=True,
-    on_progress=None, cancel=None,
+    on_progress=None, cancel=None, clone=True,
 ):
     cdef fb_pack_options options
     cdef _Job job = _Job()
@@ -137,6 +138,7 @@ def pack(
     options.whiteouts = FB_PACK_OVERLAY if whiteouts == "overlay" else FB_PACK_PLAIN
     options.compression, options.level = _compression(compression, level)
     options.digests = digests
+    options.careful = not clone
     options.source = _open_directory(source)
     try:
         job.job = fb_pack_start(&options)

@@ -15,6 +15,17 @@ def mount_view(plan: bytes, *, read_only: bool) -> int:
         StepError (of ``launch``): nothing is mounted.
     """
 
+def root_of(namespace: int) -> int:
+    """O_PATH descriptor of the root of another mount namespace, read-only, without anything that is
+    mounted below it. A thread joins the namespace, and ends.
+
+    Args:
+        namespace: descriptor of ``/proc/PID/ns/mnt``.
+
+    Raises:
+        OSError
+    """
+
 def open_in_root(root: int, path: str | bytes | PathLike[str] | PathLike[bytes], flags: int) -> int:
     """openat2(2): open ``path`` as a process with the root directory ``root`` would, following no
     magic link. The descriptor is closed on exec.

@@ -21,6 +21,7 @@ cdef extern from "view/view.h" nogil:
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
     int fb_view(fb_context *context, int read_only, fb_error *error)
+    int fb_root_of(int namespace)
     int fb_open_in_root(int root, const char *path, uint64_t flags)
 
 cdef extern from "sys/vfs.h" nogil:
@@ -57,6 +58,16 @@ def mount_view(plan, *, read_only):
     finally:
         free(buffer)
         free(memory)
+
+
+def root_of(int namespace):
+    cdef int fd, err
+    with nogil:
+        fd = fb_root_of(namespace)
+        err = errno
+    if fd < 0:
+        raise OSError(err, os.strerror(err))
+    return fd
 
 
 def open_in_root(int root, path, uint64_t flags):

@@ -99,6 +99,11 @@ ENTRIES = (
     ),
     Entry("history", "Show the history of an image", "image history, history"),
     Entry(
+        "export",
+        "Export a container's filesystem as a tar archive",
+        "container export, export",
+    ),
+    Entry(
         "import_",
         "Import the contents from a tarball to create a filesystem image",
         "image import, import",

@@ -93,15 +93,18 @@ class Access:
         return self._cgroup(record).pids()
 
     @contextlib.contextmanager
-    def view(self, container_id: str, *, write: bool) -> Iterator[View]:
+    def view(self, container_id: str, *, write: bool, mounts: bool = True) -> Iterator[View]:
         """The container's files; see ``view.View``. One that does not run cannot start meanwhile.
+
+        Args:
+            mounts: False leaves out what is mounted in it; not to be written to, then.
 
         Raises:
             NotFound; FastboxError: they could not be mounted.
         """
         from . import view
 
-        found = view.of_running(self.store.load(container_id))
+        found = view.of_running(self.store.load(container_id), mounts=mounts)
         if found is not None:
             with found:
                 yield found
@@ -109,15 +112,16 @@ class Access:
         with contextlib.ExitStack() as held:
             held.enter_context(self.store.locked(container_id))
             container = self.store.load(container_id)
-            found = view.of_running(container)
+            found = view.of_running(container, mounts=mounts)
             if found is not None:  # somebody started it
                 held.close()
             else:
                 record = container.record
                 with storing(f"opening the files of container {record.name}"):
                     with self._using_config(record) as config:
+                        shown = config if mounts else {**config, "mounts": []}
                         found = view.of_stopped(
-                            self.store, record, self.layers_dir, config, write=write
+                            self.store, record, self.layers_dir, shown, write=write
                         )
             with found:
                 yield found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,8 @@ def create(
                 record.creator = (os.getpid(), process.start_time(os.getpid()))
             _check_record(record)
             graph.of(record).make(store, record, layers_dir)
+            if layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
             record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record)
             undo.pop_all()
@@ -145,6 +148,20 @@ def _make(directory: str) -> None:
     os.mkdir(directory, 0o700)
     os.mkdir(f"{directory}/upper", 0o755)
     os.mkdir(f"{directory}/work", 0o700)
+
+
+def _dress(upper: str, layer: str) -> None:
+    """Give the upper directory what the image's root has: of the container's root, overlayfs shows
+    the upper directory's owner, mode and time."""
+    found = os.stat(layer)
+    if found.st_uid or found.st_gid:
+        os.chown(upper, found.st_uid, found.st_gid)
+    if stat.S_IMODE(found.st_mode) != 0o755:
+        os.chmod(upper, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(layer):
+        if name.startswith(("user.", "system.posix_acl_")):
+            os.setxattr(upper, name, os.getxattr(layer, name))
+    os.utime(upper, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _mounts(

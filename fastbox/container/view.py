@@ -88,8 +88,16 @@ class View:
         return _mount_id(fd) == _mount_id(self.root)
 
 
-def of_running(container: Container) -> View | None:
-    """What the init of a container sees; None if it does not run."""
+def of_running(container: Container, *, mounts: bool = True) -> View | None:
+    """What the init of a container sees; None if it does not run.
+
+    Args:
+        mounts: False leaves out what is mounted in it, so that the directories below are seen; the
+            view is read-only then.
+
+    Raises:
+        FastboxError: without its mounts, the root cannot be had.
+    """
     state = container.state
     if not state.status.is_up:
         return None
@@ -97,16 +105,33 @@ def of_running(container: Container) -> View | None:
     if pidfd is None:
         return None
     try:
-        root = os.open(f"/proc/{state.pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = _root_of_process(state.pid) if mounts else _bare_root_of_process(state.pid)
         # Still there: so what was opened was this process's, and not that of one with its pid.
         if _has_ended(pidfd):
             os.close(root)
             return None
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError as error:
+        raise FastboxError(
+            f"cannot see the files of container {container.name}: {(error.strerror or '').lower()}",
+            hint="run fastbox as root" if error.errno in (errno.EPERM, errno.EACCES) else None,
+        ) from error
     finally:
         os.close(pidfd)
     return View(root)
+
+
+def _root_of_process(pid: int) -> int:
+    return os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _bare_root_of_process(pid: int) -> int:
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return core_view.root_of(namespace)
+    finally:
+        os.close(namespace)
 
 
 def _has_ended(pidfd: int) -> bool:

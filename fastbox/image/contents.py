@@ -107,7 +107,6 @@ class Contents:
 
     def __init__(self, platform: platforms.Platform | None = None) -> None:
         self.documents: dict[str, bytes] = {}
-        self.files: set[str] = set()  # all others
         self._links: dict[str, str] = {}
         self._platform = platform
         self._bytes = 0
@@ -123,6 +122,10 @@ class Contents:
         if len(self.documents) >= MAX_DOCUMENTS or self._bytes > MAX_DOCUMENT_BYTES:
             raise malformed("it has too many documents")
         self.documents[name] = data
+
+    def forget(self, name: str) -> None:
+        """Another entry has the name now."""
+        self.documents.pop(name, None)
         self._links.pop(name, None)
 
     def add_link(self, name: str, target: str, *, hard: bool) -> None:

@@ -104,7 +104,7 @@ class Intake:
         """
         for member in archive.members():
             old = self.parts.pop(member.name, None)
-            self._contents.documents.pop(member.name, None)
+            self._contents.forget(member.name)
             if old is not None:  # the last of a name counts
                 self._finish_all()
                 self._drop(old)
@@ -124,7 +124,6 @@ class Intake:
         if whole and is_document(head):
             self._contents.add_document(member.name, head)
             return
-        self._contents.files.add(member.name)
         compressed = sources.is_compressed(head)
         plain = not head[:_HEAD].strip(b"\0") or tarball.is_header(head[:_HEAD])
         role = self._role(member.name) if compressed or plain else ""

@@ -21,6 +21,7 @@ from ..errors import (
 from ..oci import image as oci
 from ..oci import platform as platforms
 from . import archive as archives
+from . import writeback
 from .contents import Contents, Found, Layer, blob_path
 from .intake import Intake, Part
 from .layers import storing, sync_filesystem
@@ -72,7 +73,8 @@ def load(
         Intake(store, job.contents, job.role, progress or (lambda _: None)) as intake,
     ):
         job.ordered = not isinstance(archive, archives.Stream)
-        intake.run(archive)
+        with writeback.early(store.layers.directory):
+            intake.run(archive)
         results = job.commit(intake.parts)
     for image in {result.image.id: result.image for result in results}.values():
         store.journal.image("load", image.id, image.id, image.config)

@@ -31,7 +31,7 @@ from ..registry.push_client import PushClient, Refused
 from ..registry.retry import Policy, persist
 from . import progress as words
 from .layers import store_error
-from .naming import REPO_DIGEST, name_of, repo_digests_of
+from .naming import REPO_DIGEST, name_of, repo_digests_of, try_parse
 from .progress import ProgressEvent, Reporter
 from .seal import sealed
 from .store import ImageStore, Loaded
@@ -472,7 +472,9 @@ def _sources(store: ImageStore, where: Reference) -> dict[str, list[str]]:
 def _known(store: ImageStore) -> Iterator[tuple[Reference, oci.Descriptor]]:
     for entry in reversed(store.entries()):
         for text in repo_digests_of(entry):
-            yield references.parse(text), entry
+            reference, _ = try_parse(text)
+            if reference is not None:
+                yield reference, entry
 
 
 def _runnable(store: ImageStore, entry: oci.Descriptor) -> Loaded | None:

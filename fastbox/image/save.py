@@ -263,11 +263,7 @@ def _write(store: ImageStore, files: dict[str, bytes], layers: dict[str, int], s
         sink.write(b"".join(head))
         for digest, size in layers.items():
             sink.write(tarball.header(_path(digest), size))
-            fd = _open(store, digest)
-            try:
-                sink.copy(fd, size)
-            finally:
-                os.close(fd)
+            _copy(store, digest, size, sink, checker)
             sink.write(bytes(tarball.padding(size)))
             checker.look()
         checker.finish()
@@ -289,11 +285,7 @@ def _write_directory(store: ImageStore, found: _Selection, path: str) -> None:
                 _put(os.path.join(temporary, file), data)
             for digest, size in found.layers.items():
                 with sinks.opened(os.path.join(temporary, _path(digest))) as sink:
-                    fd = _open(store, digest)
-                    try:
-                        sink.copy(fd, size)
-                    finally:
-                        os.close(fd)
+                    _copy(store, digest, size, sink, checker)
                 checker.look()
             checker.finish()
         os.rename(temporary, path)
@@ -302,6 +294,18 @@ def _write_directory(store: ImageStore, found: _Selection, path: str) -> None:
     finally:
         if os.path.isdir(temporary):
             trash.delete(temporary)
+
+
+def _copy(store: ImageStore, digest: str, size: int, sink: Sink, checker: _Checker) -> None:
+    try:
+        fd = _open(store, digest)
+    except StoreError:
+        checker.finish()  # which may have set it aside, and says why
+        raise
+    try:
+        sink.copy(fd, size)
+    finally:
+        os.close(fd)
 
 
 def _put(path: str, data: bytes) -> None:

@@ -42,11 +42,12 @@ class DescriptorSink(Sink):
     """Writes to a descriptor, the data of blobs without taking them through this process.
 
     Args:
+        fd: open for writing; not closed here.
         name: for messages.
     """
 
     def __init__(self, fd: int, name: str) -> None:
-        self._fd = fd
+        self.fd = self._fd = fd
         self._name = name
         self._sends = True
 
@@ -183,22 +184,35 @@ def _file(path: str) -> Iterator[Sink]:
     check_path(path)
     if os.path.isdir(path):
         raise InvalidArgument(f"cannot write {path}: it is a directory")
+    path = os.path.realpath(path)  # what a link leads to is replaced, not the link
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}")
-    fd = _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path)
+    name = os.fsdecode(os.fsencode(name)[:200])
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}-{os.urandom(4).hex()}")
+    fd, named = _new(directory or ".", temporary, path)
     try:
         try:
             yield DescriptorSink(fd, path)
+            if not named:
+                # linkat(2) follows this link only when it is asked to, which takes a directory.
+                os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, follow_symlinks=True)
         finally:
             os.close(fd)
-        try:
-            os.rename(temporary, path)
-        except OSError as error:
-            raise store_error("write", path, error) from error
-    except BaseException:
+        os.rename(temporary, path)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise store_error("write", path, error) from error
         raise
+
+
+def _new(directory: str, temporary: str, shown: str) -> tuple[int, bool]:
+    """A new file, without a name where the file system can do that: then also SIGKILL leaves
+    nothing. (descriptor, whether it has the name)"""
+    try:
+        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600), False
+    except OSError:
+        return _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, shown), True
 
 
 def _open(path: str, flags: int, shown: str = "") -> int:

@@ -41,10 +41,9 @@ class FileBody:
             StoreError: the file is shorter than it was.
             Cancelled: by the exchange's guard.
         """
-        import ssl
-
         sock.settimeout(policy.stall)
-        step = self._over_tls if isinstance(sock, ssl.SSLSocket) else self._by_kernel
+        # Whatever else is there encrypts: ssl's sockets, and urllib3's for TLS within TLS.
+        step = self._by_kernel if type(sock) is socket.socket else self._over_tls
         sent = unpaid = 0
         while sent < self.size:
             exchange.guard.check()

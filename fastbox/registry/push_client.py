@@ -228,7 +228,14 @@ class PushClient(Client):
         location = response.headers.get("Location")
         if location:
             how = "sends uploads to"
-            url = hosts.redirect(response.url, location, registry, how=how)
+            try:
+                url = hosts.redirect(response.url, location, registry, how=how)
+            except RegistryError as error:
+                if "plain HTTP" in error.message:
+                    error.hint = (
+                        "if there is a proxy before the registry, it has to set X-Forwarded-Proto"
+                    )
+                raise
         match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
         if match and size != 0:
             # "0-0" is one byte, or none (docker-registry): none is the safe side.

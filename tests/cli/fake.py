@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastbox.container.changes import Change
 from fastbox.container.config import ContainerConfig
@@ -22,8 +22,10 @@ from fastbox.image.types import Image, LoadResult, PullResult, Removed, StoreUsa
 from fastbox.network import wishes
 from fastbox.network.inspect import inspect_network
 from fastbox.network.types import Network, Networking
-from fastbox.registry.search import SearchResult
 from fastbox.usage import DiskUsage, PrunedSystem
+
+if TYPE_CHECKING:
+    from fastbox.registry.search import SearchResult  # loads what speaks to registries
 
 ID = "0123456789ab" + "c" * 52
 IMAGE_ID = "sha256:" + "d" * 64

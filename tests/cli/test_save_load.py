@@ -90,6 +90,24 @@ def test_a_pipe(cli: Command, busybox_image: str, base: str) -> None:
     assert actions.count("load") == 2
 
 
+def test_what_commit_has_not_packed(cli: Command, busybox_image: str, base: str) -> None:
+    """It gets its archive now; its id elsewhere is that of the true config."""
+    cli.ok("create", "--name", "box", "--network", "none", busybox_image, "true")
+    cli.ok("cp", "-L", "/etc/os-release", "box:/added")
+    cli.ok("commit", "box", "mine:1")
+    other = [*cli.argv]
+    other[other.index("--root") + 1] = f"{base}/other"
+    there = Command(other, cli.home)
+    archive = cli("save", "mine:1").raw
+    assert there.ok("load", input=archive) == "Loaded image: mine:1"
+    with open("/etc/os-release", encoding="utf-8") as file:
+        wanted = file.read().rstrip("\n")
+    assert there.ok("run", "--rm", "--network", "none", "mine:1", "cat", "/added") == wanted
+    assert cli("save", "mine:1").raw == archive
+    assert cli.ok("load", input=archive) == "Loaded image: mine:1"
+    assert len(cli.ok("images", "-aq", "mine").splitlines()) == 1
+
+
 def test_nobody_reads(cli: Command, busybox_image: str) -> None:
     with cli.popen("save", busybox_image) as saving:
         assert saving.stdout is not None and saving.stderr is not None

@@ -29,6 +29,7 @@ ENGLISH = os.path.join(PROJECT, "docs", "walkthrough.md")
 CHINESE = os.path.join(PROJECT, "docs", "walkthrough.zh.md")
 
 LAN = "192.168.17.200"  # the address of the notes' private registry
+PLACE = "/zzyyuse"  # where that registry keeps its images
 ALIYUN = "registry.cn-hangzhou.aliyuncs.com"
 # What Docker Hub has: name -> recipe of tests/support/images.py
 HUB = {
@@ -58,6 +59,7 @@ class Machine:
     """A host: network and mounts of its own, /etc that may be written, the internet."""
 
     def __init__(self, base: str, hub: Registry, private: Registry) -> None:
+        os.makedirs(PLACE, exist_ok=True)
         self.world = World()
         self.world.ip("host", f"address add {LAN}/32 dev lo")
         self.search = Search(FOUND)
@@ -74,7 +76,7 @@ class Machine:
         )
         self.holder = subprocess.Popen(
             ["nsenter", f"--net=/proc/{self.world.pid('host')}/ns/net", "unshare", "--mount",
-             "--propagation", "private", "sh", "-c", SETUP, "sh", base],
+             "--propagation", "private", "sh", "-c", SETUP, "sh", base, PLACE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )  # fmt: skip
@@ -91,13 +93,16 @@ class Machine:
         self.internet.close()
         self.search.close()
         self.world.close()
+        with contextlib.suppress(OSError):  # somebody's own
+            os.rmdir(PLACE)
 
 
-# A writable /etc, and a place for the notes' directory, that go with the namespace.
+# A writable /etc, and the notes' directory, that go with the namespace.
 SETUP = """
 mkdir -p "$1/etc" "$1/etc-work" &&
 mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/etc-work" overlay /etc &&
-rm -rf /etc/fastbox /etc/docker /etc/containers && echo ready && exec cat
+rm -rf /etc/fastbox /etc/docker /etc/containers &&
+mount -t tmpfs tmpfs "$2" && echo ready && exec cat
 """
 
 

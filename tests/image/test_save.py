@@ -18,7 +18,7 @@ from fastbox.image.store import ImageStore
 from fastbox.oci import image as oci
 from fastbox.oci import platform as platforms
 from tests.image.archives import pack
-from tests.image.build import check, make, names, open_store, put, tar
+from tests.image.build import check, die_at, make, names, open_store, put, tar
 from tests.image.test_load import others, several
 
 
@@ -201,6 +201,34 @@ def test_a_file_appears_when_it_is_whole(store: ImageStore, base: str) -> None:
         save(store, ["a"], base)
     with pytest.raises(InvalidArgument, match="must be a directory or a regular file: got a dev"):
         save(store, ["a"], "/dev/null")
+
+
+def test_killed_while_writing(store: ImageStore, base: str) -> None:
+    make(store, "a", "x")
+    os.mkdir(f"{base}/out")
+    for point in range(1, 40):
+        lived = die_at(point, lambda: save(store, ["a"], f"{base}/out/file.tar"))
+        found = os.listdir(f"{base}/out")
+        assert found in ([], ["file.tar"]) or (not lived and len(found) == 1)
+        if lived:
+            break
+        if found:  # between link and rename: whole, under the other name
+            assert os.path.getsize(f"{base}/out/{found[0]}") == len(saved(store, "a"))
+            os.unlink(f"{base}/out/{found[0]}")
+    assert lived
+
+
+def test_a_file_without_o_tmpfile(
+    store: ImageStore, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems make no nameless files."""
+    make(store, "a", "x")
+    monkeypatch.setattr(os, "O_TMPFILE", 0)  # EISDIR, as old kernels answer
+    save(store, ["a"], f"{base}/file.tar")
+    with pytest.raises(NotFound):
+        save(store, ["nope"], f"{base}/file.tar")
+    with open(f"{base}/file.tar", "rb") as file:
+        assert file.read() == saved(store, "a")
 
 
 def test_a_damaged_layer_is_not_saved(store: ImageStore, base: str) -> None:

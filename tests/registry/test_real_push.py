@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -196,6 +196,23 @@ def test_the_command_prints_dockers_lines(registry: Registry, cli: Command, root
     assert cli.ok("push", "-q", name) == name
     assert cli.ok("events", "--since", "1h", "--until", "0s", "--filter", "event=push",
                   "--format", "{{.Actor.ID}}").splitlines() == [name] * 3  # fmt: skip
+
+
+def test_a_committed_container(
+    registry: Registry, cli: Command, busybox_image: str, new_root: Callable[[str], str]
+) -> None:
+    name = f"{registry.host}/push/committed:1"
+    cli.ok("run", "--name", "box", busybox_image, "sh", "-c", "echo hi > /new; rm /etc/group")
+    image_id = cli.ok("commit", "box", name)
+    cli.ok("push", name)
+    assert cli.ok("images", "-q", "--no-trunc", name) == image_id
+    assert f"Status: Image is up to date for {name}" in cli.ok("pull", name)
+    other = ImageStore(new_root("other"))
+    image = pull(other, name).image
+    top = other.layer_dir(image.layers[-1])
+    assert top is not None
+    assert sorted(os.listdir(top)) == ["etc", "new"]
+    cli.ok("rm", "box")
 
 
 def test_all_tags(registry: Registry, cli: Command, root: str) -> None:

@@ -39,6 +39,7 @@ struct fb_pack_options {
   int compression;
   int level; /* of the compression */
   int digests;
+  int careful; /* open files in two steps, as where the tree cannot be mounted once more */
 };
 
 struct fb_pack_result {

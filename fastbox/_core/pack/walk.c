@@ -117,6 +117,8 @@ static int go_up(struct walk *walk) {
   if (walk->depth > 1 && above->fd < 0) {
     struct stat st;
     above->fd = openat(level->fd, "..", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (above->fd < 0 && errno == ENOENT) /* out of the mount */
+      return walk_fail(walk, FB_PACK_CHANGED, 0, "was moved");
     if (above->fd < 0) return walk_fail(walk, FB_PACK_OPEN, errno, NULL);
     if (fstat(above->fd, &st) < 0 || st.st_dev != above->dev || st.st_ino != above->ino)
       return walk_fail(walk, FB_PACK_CHANGED, 0, "was moved");
@@ -162,7 +164,7 @@ static int guard(int source) {
 
 static int is_guarded(int source) {
   struct statvfs found;
-  return fstatvfs(source, &found) == 0 && (found.f_flag & (1 << 2)) != 0; /* ST_NODEV */
+  return fstatvfs(source, &found) == 0 && (found.f_flag & ST_NODEV) != 0;
 }
 
 static int run(struct walk *walk) {
@@ -170,8 +172,8 @@ static int run(struct walk *walk) {
   if (attributes_init(&walk->attributes) < 0 || walk_name(walk, 0, "") < 0)
     return pack_fail(job, FB_PACK_START, ENOMEM, NULL, NULL);
   int source = job->options.source;
-  int mounted = guard(source);
-  walk->guarded = mounted >= 0 || is_guarded(source);
+  int mounted = job->options.careful ? -1 : guard(source);
+  walk->guarded = mounted >= 0 || (!job->options.careful && is_guarded(source));
   int root = openat(mounted >= 0 ? mounted : source, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   int status = root < 0 ? walk_fail(walk, FB_PACK_OPEN, errno, NULL) : 0;
   if (status == 0) status = directory_add(walk, root) == FB_DONE ? 0 : -1;

@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "header.h"
 #include "whiteout.h"
 #include "xattrs.h"
+
+#define FB_HOLE (64 * 1024) /* bytes of zeros that are not worth being written */
 
 static int failed(struct writer *w, const struct entry *e, enum fb_step step) {
   return job_fail(w->job, step, errno, NULL, e->name.path);
@@ -75,24 +78,64 @@ static int write_span(int fd, const uint8_t *data, size_t length, int64_t offset
   return 0;
 }
 
-/* The next `length` bytes of the archive: at the offset, or where the file stands (-1). */
-static int write_data(struct writer *w, const struct entry *e, int fd, int64_t length,
-                      int64_t offset) {
+/* The next `length` bytes of the archive, at the offset. */
+static int write_segment(struct writer *w, const struct entry *e, int fd, int64_t length,
+                         int64_t offset) {
   while (length > 0) {
     size_t n;
     const uint8_t *span = stream_span(w->stream, length, &n);
     if (!span) return -1;
     if (write_span(fd, span, n, offset) < 0) return failed(w, e, FB_STEP_WRITE);
     length -= (int64_t)n;
-    if (offset >= 0) offset += (int64_t)n;
+    offset += (int64_t)n;
   }
   return 0;
+}
+
+static int is_hole(const uint8_t *data, size_t length) {
+  return length >= FB_HOLE && data[0] == 0 && !memcmp(data, data + 1, FB_HOLE - 1);
+}
+
+/* How many bytes from here on are a hole, or are not. */
+static size_t run_length(const uint8_t *data, size_t length, int hole) {
+  size_t n = 0;
+  do
+    n += length - n > FB_HOLE ? FB_HOLE : length - n;
+  while (n < length && is_hole(data + n, length - n) == hole);
+  return n;
+}
+
+/* Write a span where the file stands. Long runs of zeros become holes: most archives cannot say
+ * that a file (a lastlog, a database) has some, and without them it may fill the disk. 1 when the
+ * file ends with one, 0, -1. */
+static int write_with_holes(int fd, const uint8_t *data, size_t length) {
+  int hole = 0;
+  for (size_t at = 0, n; at < length; at += n) {
+    hole = is_hole(data + at, length - at);
+    n = run_length(data + at, length - at, hole);
+    if ((hole ? lseek(fd, (off_t)n, SEEK_CUR) : write_span(fd, data + at, n, -1)) < 0) return -1;
+  }
+  return hole;
+}
+
+/* The whole content of a file that is not sparse in the archive. */
+static int write_data(struct writer *w, const struct entry *e, int fd) {
+  int hole = 0;
+  for (int64_t length = e->size; length > 0;) {
+    size_t n;
+    const uint8_t *span = stream_span(w->stream, length, &n);
+    if (!span) return -1;
+    hole = write_with_holes(fd, span, n);
+    if (hole < 0) return failed(w, e, FB_STEP_WRITE);
+    length -= (int64_t)n;
+  }
+  return hole && ftruncate(fd, e->size) < 0 ? failed(w, e, FB_STEP_WRITE) : 0;
 }
 
 static int write_sparse(struct writer *w, const struct entry *e, int fd) {
   for (size_t i = 0; i < e->sparse->count; i++) {
     const struct segment *s = &e->sparse->segments[i];
-    if (write_data(w, e, fd, s->length, s->offset) < 0) return -1;
+    if (write_segment(w, e, fd, s->length, s->offset) < 0) return -1;
   }
   return ftruncate(fd, e->sparse->size) < 0 ? failed(w, e, FB_STEP_WRITE) : 0;
 }
@@ -110,7 +153,7 @@ static int set_xattrs(struct writer *w, const struct entry *e, int fd) {
 /* The order matters: writing and chown clear set-user-id and capabilities, all of it the time. */
 static int fill_file(struct writer *w, const struct entry *e, int fd) {
   struct timespec times[2] = {e->mtime, e->mtime};
-  if ((e->sparse ? write_sparse(w, e, fd) : write_data(w, e, fd, e->size, -1)) < 0) return -1;
+  if ((e->sparse ? write_sparse(w, e, fd) : write_data(w, e, fd)) < 0) return -1;
   if (foreign(w, e) && fchown(fd, e->uid, e->gid) < 0) return failed(w, e, FB_STEP_OWNER);
   if (e->mode & 07000 && fchmod(fd, e->mode) < 0) return failed(w, e, FB_STEP_MODE);
   if (set_xattrs(w, e, fd) < 0) return -1;
