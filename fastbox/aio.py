@@ -170,6 +170,7 @@ class AsyncEngine:
     start_supervisor = _coroutine(Engine.start_supervisor)
     stop_supervisor = _coroutine(Engine.stop_supervisor)
     supervisor_status = _coroutine(Engine.supervisor_status)
+    check = _coroutine(Engine.check)
     prune_system = _coroutine(Engine.prune_system)
     system_df = _coroutine(Engine.system_df)
     info = _coroutine(Engine.info)
