@@ -278,15 +278,16 @@ def collect(store: ImageStore) -> int:
     return freed or 0
 
 
-def release(store: ImageStore, layers: Iterable[str]) -> None:
-    """Layers of a container that is gone: delete those that nothing else refers to."""
+def release(store: ImageStore, layers: Iterable[str]) -> int:
+    """Layers of a container that is gone: delete those that nothing else refers to; bytes freed."""
     gone = Reach()
     for name in layers:
         _reach_layer(store, name, gone)
     with store.locked():
-        sweep(store, gone)
+        freed = sweep(store, gone)
     with contextlib.suppress(StoreError):
         trash.empty(store.trash)
+    return freed or 0
 
 
 def sweep(store: ImageStore, candidates: Reach, *, everything: bool = False) -> int | None:
@@ -309,7 +310,9 @@ def sweep(store: ImageStore, candidates: Reach, *, everything: bool = False) -> 
         found = garbage(store, with_noted(store, candidates), kept, everything=everything)
         freed = sum(store.blobs.remove(digest) for digest in found.blobs)
         if store.layers.in_use is not None:
-            freed += sum(store.layers.remove(name) for name in found.layers)
+            # Names first: one that leads nowhere would look like damage.
+            names = sorted(found.layers, key=store.layers.is_name_of_another, reverse=True)
+            freed += sum(store.layers.remove(name) for name in names)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_note_path(store))
         return freed

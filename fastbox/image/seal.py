@@ -37,10 +37,9 @@ def sealed(store: ImageStore, name_or_id: str) -> oci.Descriptor:
         StoreError: a layer cannot be packed.
     """
     entry, _ = store.find(name_or_id)
-    if not is_pending(entry):
-        return entry
-    _seal(store, entry)
-    entry, _ = store.find(name_or_id)
+    while is_pending(entry):
+        _seal(store, entry)
+        entry, _ = store.find(name_or_id)  # perhaps another one by now
     return entry
 
 

@@ -231,6 +231,56 @@ def test_a_layer_that_cannot_be_packed(engine: Engine, store: ImageStore) -> Non
     assert unsealed(store) == []
 
 
+def test_another_commit_takes_the_name_meanwhile(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(engine, "web", {"third": "3"})
+    seal, calls = module._seal, []
+
+    def slow(store: ImageStore, entry: oci.Descriptor) -> None:
+        seal(store, entry)
+        if not calls:
+            calls.append(committed(engine, "new").id)
+
+    monkeypatch.setattr(module, "_seal", slow)
+    entry = sealed(store, "new")
+    assert store.image_id(entry) == calls[0] and not is_pending(entry)
+
+
+def test_damaged_metadata_stop_nobody_else(engine: Engine, store: ImageStore) -> None:
+    (layer,) = engine.container("web").record.committed
+    with open(os.path.join(store.layers.meta, f"{layer}.json"), "w") as file:
+        file.write("{")
+    engine.create(ContainerConfig(image="old", name="good", command=["x"]))
+    change(engine, "good", {"good": "1"})
+    committed(engine, "good", "good")
+    with pytest.raises(StoreError, match="is damaged"):
+        engine.settle_images(seal=True)
+    assert not is_pending(store.find("good")[0])
+
+
+def test_names_are_removed_before_what_they_name(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal may be killed at any time: no link leads nowhere."""
+    layers, remove = store.layers.directory, store.layers.remove
+
+    def watched(name: str) -> int:
+        size = remove(name)
+        links = [path for n in os.listdir(layers) if os.path.islink(path := f"{layers}/{n}")]
+        assert all(map(os.path.isdir, links))
+        return size
+
+    monkeypatch.setattr(store.layers, "remove", watched)
+    for number in range(6):  # what is removed is a set, so its order is anyone's guess
+        sealed(store, "new")
+        engine.remove("web")
+        engine.remove_image("new")
+        engine.create(ContainerConfig(image="old", name="web", command=["x"]))
+        change(engine, "web", {"new": str(number)})
+        committed(engine)
+
+
 def test_killed_at_any_step(in_memory: str) -> None:
     """The image is there all the time, under its id; who comes next finishes."""
     base = in_memory
