@@ -64,6 +64,7 @@ def commit(
     name = _name(reference)
     store = lifecycle.store
     with images.lease():
+        images.check_driver()  # before the container's lock: it may take the index's
         record = store.load_record(container_id)
         parent = _parent(images, record)
         if len(parent.manifest.layers) >= oci.MAX_LAYERS:
