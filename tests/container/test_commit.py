@@ -198,34 +198,6 @@ def test_layers_in_one(engine: Engine, web: Container, monkeypatch: pytest.Monke
         engine.commit("web")
 
 
-def test_a_directory_deleted_by_one_commit_and_made_anew_for_the_next(
-    engine: Engine, web: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel need not mark it as opaque: there is a whiteout in a layer below it."""
-    script(engine, "web", "rm -r /home")
-    engine.stop("web", timeout=0)
-    engine.commit("web", "one")
-    engine.start("web")
-    script(engine, "web", "mkdir -p /home/new")
-    engine.stop("web", timeout=0)
-    assert {"D /home/app", "A /home/new"} <= set(snapshot(engine, "web")[0])  # type: ignore[call-overload]
-    engine.commit("web", "two")
-    monkeypatch.setattr(oci, "MAX_LAYERS", 2)
-    engine.commit("web", "flat")
-    assert [run(engine, name, "ls", "/home").out for name in ("two", "flat")] == ["new\n"] * 2
-
-
-def test_somebody_waits_for_the_container(engine: Engine, web: Container) -> None:
-    """What holds a lock on the container's files holds nobody up who packs the layer."""
-    with engine._containers.exit_code_kept(web.id):
-        engine.stop("web", timeout=0)
-        engine.commit("web", "snap")
-        done = threading.Thread(target=lambda: sealed(engine._images, "snap"), daemon=True)
-        done.start()
-        done.join(30)
-        assert not done.is_alive()
-
-
 def test_where_directories_cannot_be_swapped(
     engine: Engine, web: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,16 +468,6 @@ def test_a_layer_stays_for_its_image(engine: Engine, web: Container) -> None:
     assert run(engine, "two", "cat", "/new").out == "new\n"
     engine.remove_image("two")
     assert len([n for n in os.listdir(f"{engine.root}/layers") if n[0] != "."]) == 1
-
-
-def test_what_a_prune_frees(engine: Engine, web: Container) -> None:
-    engine.stop("web", timeout=0)
-    engine.commit("web", "one")
-    engine.remove_image("one")
-    size = engine.container("web", size=True).size_rw
-    assert size is not None and size > 10_000_000
-    freed = engine.prune_containers()[1]
-    assert size <= freed < size + 100_000  # directories count too
 
 
 def run_diff(engine: Engine) -> list[object]:

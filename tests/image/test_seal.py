@@ -85,6 +85,9 @@ def test_sealed(engine: Engine, store: ImageStore) -> None:
         entry.digest
     )
     assert len(config.history or []) == 2
+    true_id = store.load(entry).manifest.config.digest
+    for text in (true_id, true_id[:19], true_id[7:19], before.id[7:19]):
+        assert store.resolve(text).id == before.id
 
 
 def _base(image: Image) -> list[str]:
