@@ -284,6 +284,54 @@ def test_names_are_removed_before_what_they_name(
         committed(engine)
 
 
+def dangling(store: ImageStore) -> list[str]:
+    """Names of layers that lead nowhere."""
+    directory = store.layers.directory
+    return [n for n in layer_dirs(store) if not os.path.isdir(os.path.join(directory, n))]
+
+
+def test_layers_with_the_same_content(engine: Engine, store: ImageStore) -> None:
+    """The true name leads to one of them; so that one stays for as long as any has the name."""
+    for name in ("first", "second"):
+        engine.create(ContainerConfig(image="old", name=name, command=["x"]))
+        change(engine, name, {"twin": "same"})
+        upper = f"{engine.container(name).directory}/upper"
+        for path in (f"{upper}/twin", upper):
+            os.utime(path, (5, 5))
+        committed(engine, name, name)
+    committed(engine, "another", "second")
+    for name in ("first", "second"):
+        sealed(store, name)
+    assert store.resolve("first").layers == store.resolve("second").layers
+    for name in ("first", "second"):
+        engine.remove_image(name)
+        engine.remove(name)
+        assert dangling(store) == []
+    entry = sealed(store, "another")
+    assert store.ensure_layers(store.resolve("another"))
+    assert not is_pending(entry) and dangling(store) == []
+
+
+def test_removed_while_it_is_packed(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = module._pack
+
+    def remove(store: ImageStore, path: str) -> object:
+        again = Engine(engine.root, engine.runtime_dir)
+        again.remove("web")
+        again.remove_image("new")
+        return pack(store, path)
+
+    monkeypatch.setattr(module, "_pack", remove)
+    entry = store.find("new")[0]
+    with pytest.raises(NotFound, match="No such image: new:latest"):
+        sealed(store, "new")
+    assert layer_dirs(store) == set(_base(store.resolve("old")))
+    with pytest.raises(NotFound):
+        module._seal(store, entry)
+
+
 def test_killed_at_any_step(in_memory: str) -> None:
     """The image is there all the time, under its id; who comes next finishes."""
     base = in_memory
