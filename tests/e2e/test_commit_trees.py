@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fastbox import ContainerConfig, Engine
@@ -31,9 +31,20 @@ FILES = ("f", "a/f", "a/b", "b/c/f", "b/c/x", "b/linked")
 
 deeds = st.lists(
     st.tuples(
-        st.sampled_from([*FOLDERS[1:], *FILES]),
+        st.sampled_from([*FOLDERS[1:], *FOLDERS[1:], *FILES]),
         st.sampled_from(
-            ["delete", "folder", "folder", "file", "write", "mode", "link", "rename", "attribute"]
+            [
+                "delete",
+                "delete",
+                "folder",
+                "folder",
+                "file",
+                "write",
+                "mode",
+                "link",
+                "rename",
+                "attribute",
+            ]
         ),
     ),
     max_size=4,
@@ -129,10 +140,14 @@ def make_base(path: str) -> None:
 
 
 def change(root: str, wanted: list[tuple[str, str]]) -> None:
-    """Do to the files of an image what programs do; what is gone already is passed over."""
+    """Do to the files of an image what programs do."""
     for name, deed in wanted:
         path = f"{root}/{name}"
-        if not os.path.lexists(path) or not os.path.isdir(os.path.dirname(path)):
+        if not os.path.isdir(os.path.dirname(path)):
+            continue
+        if not os.path.lexists(path):
+            if deed == "folder":
+                os.mkdir(path)
             continue
         is_dir = stat.S_ISDIR(os.lstat(path).st_mode)
         if deed in ("delete", "folder", "file"):
@@ -184,6 +199,8 @@ def places(base: str) -> Iterator[dict[str, Place]]:
     driver=st.sampled_from(["overlay", "overlay", "copy"]),
     most=st.sampled_from([2, oci.MAX_LAYERS]),
 )
+@example(plan=[([("b", "delete")], "", []), ([("b", "folder")], "", [])], driver="overlay", most=2)
+@example(plan=[([("b", "folder")], "b", []), ([("f", "link")], "", [])], driver="copy", most=2)
 def test_any_tree(
     places: dict[str, Place],
     registry: Registry,
