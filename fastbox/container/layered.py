@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..volume.tree import OPAQUE, Cursor, Entries
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .record import ContainerRecord
 
 _HIDING = (errno.ENOTDIR, errno.ELOOP)
@@ -53,15 +55,14 @@ def is_opaque(directory: int) -> bool:
         return False
 
 
-class Layered:
-    """Walks through upper directories of overlays, one on the other, as if they were one. What one
-    of them deletes is an entry (a whiteout), as in each of them. Close it.
+class Stack:
+    """Trees that lie one on the other, and what moves through them at once. Close it.
 
     Args:
         directories: top first.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Iterable[str]) -> None:
         self._cursors: list[Cursor] = []
         try:
             for path in directories:
@@ -72,7 +73,7 @@ class Layered:
         # Which of them have the directory, at each level of the way.
         self._levels = [list(range(len(self._cursors)))]
 
-    def __enter__(self) -> Layered:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -83,6 +84,16 @@ class Layered:
     def fd(self) -> int:
         """The topmost of the directories: owner, mode and times are its."""
         return self._cursors[self._levels[-1][0]].fd
+
+    def up(self) -> None:
+        """Back to where ``down`` was called; see ``Cursor.up``."""
+        for number in self._levels.pop():
+            self._cursors[number].up()
+
+
+class Layered(Stack):
+    """Walks through upper directories of overlays, one on the other, as if they were one. What one
+    of them deletes is an entry (a whiteout), as in each of them."""
 
     @property
     def opaque(self) -> bool:
@@ -129,11 +140,6 @@ class Layered:
             assert failure is not None
             raise failure
         self._levels.append(entered)
-
-    def up(self) -> None:
-        """Back to where ``down`` was called; see ``Cursor.up``."""
-        for number in self._levels.pop():
-            self._cursors[number].up()
 
 
 def size(directories: Sequence[str]) -> int:
