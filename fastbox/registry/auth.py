@@ -140,6 +140,9 @@ class Authorizer:
 
     def _credentials(self) -> Credentials | None:
         """Look them up once. A failing helper leaves us anonymous, which is said in ``note``."""
+        if self._loaded is None and not self._is_private():
+            self._loaded = (None, None)
+            self.note = f"credentials are not sent to {self._registry} without TLS"
         if self._loaded is None:
             try:
                 self._loaded = (
@@ -150,6 +153,15 @@ class Authorizer:
                 self._loaded = (None, error)
                 self.note = error.message
         return self._loaded[0]
+
+    def _is_private(self) -> bool:
+        """Whether nobody listens, or the user does not mind: a mirror's URL may be plain HTTP."""
+        registry = self._registry
+        return (
+            registry.scheme == "https"
+            or hosts.is_loopback(registry.host)
+            or self._transport.insecure.covers(registry)
+        )
 
     def _token(self, challenge: Challenge, found: Credentials | None) -> Token:
         realm = challenge.get("realm")
