@@ -8,7 +8,14 @@ from typing import IO, Any
 from . import output
 
 _QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
-_DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
+_DONE = (
+    "Pull complete",
+    "Already exists",
+    "Download complete",
+    "Pushed",
+    "Layer already exists",
+    "Skipped foreign layer",
+)
 
 
 class Progress:
