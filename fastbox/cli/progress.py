@@ -107,16 +107,30 @@ class Progress:
     def _make_bars(self) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn
-        from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        return Bars(
+        console = Console(file=self.stream, highlight=False)
+        return _bars_class(console)(
             TextColumn("{task.description}:", markup=False),
             TextColumn("{task.fields[status]}", markup=False),
             BarColumn(),
-            _size_column(DownloadColumn),
-            console=Console(file=self.stream, highlight=False),
+            _size_column(DownloadColumn)(table_column=Column(no_wrap=True)),
+            console=console,
             auto_refresh=True,
         )
+
+
+def _bars_class(console: Any) -> Any:
+    from rich.constrain import Constrain
+    from rich.progress import Progress as Bars
+
+    class Narrower(Bars):
+        def get_renderable(self) -> Any:
+            # Room for the ^C that a terminal shows: on a line of its own, it would have the bars
+            # drawn again in the wrong place.
+            return Constrain(super().get_renderable(), console.width - 2)
+
+    return Narrower
 
 
 def _size_column(base: Any) -> Any:
@@ -128,7 +142,7 @@ def _size_column(base: Any) -> Any:
 
             return super().render(task) if task.fields["status"] in _QUIET else Text("")
 
-    return Sizes()
+    return Sizes
 
 
 def _plain(text: str) -> str:
