@@ -197,6 +197,7 @@ class Engine(
                 self._volumes,
                 self.cgroup_parent,
                 self._container_networks,
+                driver=self._images.driver,
                 transient=transient,
             )
         if platform is None:

@@ -38,7 +38,7 @@ def _go_arch() -> str:
 
 def info(engine: Engine) -> dict[str, Any]:
     """The store's contents and the host's abilities, under Docker's keys where it has one."""
-    from . import configuration
+    from . import configuration, graphdriver
     from .container import cgroups
     from .container.record import Status
 
@@ -46,6 +46,8 @@ def info(engine: Engine) -> dict[str, Any]:
     boxes = engine.containers(all=True)
     states = [box.state.status for box in boxes]
     layout = cgroups.detect()
+    images = len({image.id for image in engine.images(all=True)})
+    driver = graphdriver.read(engine.root) or graphdriver.OVERLAY
     running = states.count(Status.RUNNING)
     paused = states.count(Status.PAUSED)
     return {
@@ -54,8 +56,8 @@ def info(engine: Engine) -> dict[str, Any]:
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": len(boxes) - running - paused,
-        "Images": len({image.id for image in engine.images(all=True)}),
-        "Driver": "overlay",
+        "Images": images,
+        "Driver": driver,
         "BackingFilesystem": _filesystem(engine.root),
         "LoggingDriver": "cri",
         "CgroupDriver": "cgroupfs",
@@ -79,7 +81,11 @@ def info(engine: Engine) -> dict[str, Any]:
         "RegistryConfig": _registries(configured),
         "ConfigurationFiles": configured.files,
         "ServerVersion": version()["Version"],
-        "Warnings": [*_warnings(), *(f"WARNING: {x}" for x in engine.network_obstacles())],
+        "Warnings": [
+            *_warnings(),
+            *_of_driver(engine.root, driver),
+            *(f"WARNING: {x}" for x in engine.network_obstacles()),
+        ],
     }
 
 
@@ -128,6 +134,19 @@ def _filesystem(path: str) -> str:
             if fields[2] == wanted:
                 return fields[fields.index("-") + 1]
     return "unknown"
+
+
+def _of_driver(root: str, driver: str) -> list[str]:
+    """That containers take more room than they would elsewhere."""
+    from . import graphdriver
+
+    why = graphdriver.reason(root)
+    if driver == graphdriver.OVERLAY or not why:
+        return []
+    return [
+        f"WARNING: overlayfs does not work in {root} ({why}): each container gets a copy of its"
+        " image"
+    ]
 
 
 def _warnings() -> list[str]:

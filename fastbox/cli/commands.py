@@ -184,6 +184,7 @@ ENTRIES = (
     Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),
     Entry("supervisor_uninstall", "Remove the systemd units", "supervisor uninstall"),
+    Entry("system_check", "Check the store for damage, and put right what can be", "system check"),
     Entry("system_df", "Show how much disk fastbox uses", "system df"),
     Entry("system_prune", "Remove unused data", "system prune"),
     Entry("volume_create", "Create a volume", "volume create"),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from ..volume.tree import Cursor
-from . import create
-from .layered import Layered, writable
+from . import graph
+from .layered import Layered
 
 if TYPE_CHECKING:
     from .record import ContainerRecord
     from .store import ContainerStore
 
+_T = TypeVar("_T")
 _ATTEMPTS = 20
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -39,11 +41,7 @@ def changes(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> 
     Raises:
         OSError
     """
-    image = create.view(store, record, layers_dir)
-    try:
-        found = _found(writable(store.directory(record.id), record, layers_dir), image)
-    finally:
-        os.close(image)
+    found = graph.of(record).changes(store, record, layers_dir)
     for path in list(found):
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
@@ -52,16 +50,31 @@ def changes(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> 
     return [Change(found[path], path) for path in sorted(found)]
 
 
-def _found(own: list[str], image: int) -> dict[str, str]:
-    for attempt in range(1, _ATTEMPTS + 1):
+def found_in_uppers(own: list[str], image: int) -> dict[str, str]:
+    """Absolute path -> kind, by the upper directories of an overlay (top first) and the root that
+    the image alone has."""
+
+    def walk() -> dict[str, str]:
         found: dict[str, str] = {}
+        _Walk(own, image, found).run()
+        return found
+
+    return undisturbed(walk)
+
+
+def undisturbed(walk: Callable[[], _T]) -> _T:
+    """What ``walk`` gives, in a tree in which a container may be at work.
+
+    Raises:
+        OSError
+    """
+    for _ in range(_ATTEMPTS - 1):
         try:
-            _Walk(own, image, found).run()
-            break
+            return walk()
         except OSError as error:  # the container moved a directory that we were in
-            if error.errno != errno.ESTALE or attempt == _ATTEMPTS:
+            if error.errno != errno.ESTALE:
                 raise
-    return found
+    return walk()
 
 
 class _Walk:

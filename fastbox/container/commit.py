@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, InvalidArgument, NotFound
@@ -28,7 +28,7 @@ from ..oci import image as oci
 from ..oci import reference as references
 from ..oci import times
 from ..volume.tree import Copy, copy_metadata
-from . import launch, layered
+from . import graph, launch, layered
 from .merge import environment
 from .record import Container, ContainerRecord, Status
 from .store import storing
@@ -168,6 +168,14 @@ def _take(
     record = container.record
     _check(container)
     layers_dir = lifecycle.layers_dir
+    driver = graph.of(record)
+    if not driver.layers_are_upper:
+
+        def difference(_: Sequence[str], staged: str, links: str) -> None:
+            driver.copy_layer(lifecycle.store, record, layers_dir, staged, links)
+
+        with lifecycle.frozen(container, pause):
+            return [_copied(images, [], made, difference)]
     own = [
         name
         for name in layered.own_layers(record, layers_dir)
@@ -239,12 +247,17 @@ def _make_alike(source: str, target: str) -> None:
         copy_metadata(fds[0], fds[1])
 
 
-def _copied(images: ImageStore, directories: Sequence[str], made: oci.History) -> str:
+def _copied(
+    images: ImageStore,
+    directories: Sequence[str],
+    made: oci.History,
+    copy: Callable[[Sequence[str], str, str], None] | None = None,
+) -> str:
     """Make a layer that has what upper directories have, top first, as one; its name."""
     for attempt in range(1, _ATTEMPTS + 1):
         staged, links = images.stage_layer(), images.stage_layer()
         try:
-            _copy(directories, staged, links)
+            (copy or _copy)(directories, staged, links)
             name = pending.announce(images.layers, made)
             os.rename(staged, os.path.join(images.layers.directory, name))
             return name

@@ -12,23 +12,11 @@ import msgspec
 import orjson
 
 from .. import atomic
-from .._core import launch as core
 from ..errors import InvalidArgument
 from ..locks import lock
 from ..network import wishes
 from ..oci import times
-from . import (
-    cgroups,
-    etc_files,
-    health,
-    init_layer,
-    layered,
-    mounts,
-    names,
-    networking,
-    process,
-    spec,
-)
+from . import cgroups, etc_files, graph, health, mounts, names, networking, process, spec
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
@@ -55,11 +43,13 @@ def create(
     cgroup_parent: str,
     networks: ContainerNetworks,
     *,
+    driver: str = "overlay",
     transient: bool = False,
 ) -> Container:
     """Create a container; on any error nothing of it is left.
 
     Args:
+        driver: the store's graph driver.
         layers: directory names of the image's layers below ``layers_dir``, top first.
         transient: this process is about to start it (see ``ContainerRecord.creator``).
 
@@ -83,14 +73,16 @@ def create(
             record.image_id = image.id
             record.manifest_digest = image.manifest_digest
             record.layers = layers
-            if layers:
-                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
+            record.driver = "" if driver == graph.OVERLAY.name else driver
             record.networks = attachments
             _follow_joined(store, record)
             record.cgroup_path = f"{cgroup_parent}/{container_id}"
             if transient:
                 record.creator = (os.getpid(), process.start_time(os.getpid()))
             _check_record(record)
+            graph.of(record).make(store, record, layers_dir)
+            if layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
             record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record)
             undo.pop_all()
@@ -204,11 +196,7 @@ def _mounts(
 
 def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int:
     """Descriptor of the merged, read-only root of a container's image. The caller closes it."""
-    target = f"{store.runtime}/rootfs"
-    os.makedirs(target, mode=0o700, exist_ok=True)
-    init_layer.ensure(layers_dir)
-    lower = ":".join([init_layer.NAME, *layered.image_layers(record)])
-    return core.overlay_view(layers_dir, target, f"lowerdir={lower}")
+    return graph.of(record).image_root(store, record, layers_dir)
 
 
 def _write_files(store: ContainerStore, record: ContainerRecord) -> None:

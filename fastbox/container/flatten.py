@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -65,6 +65,16 @@ class Overlay(msgspec.Struct, frozen=True):
     options: str
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """A root filesystem that is a directory, ``source``, mounted on ``target``, an empty one."""
+
+    source: str
+    target: str
+
+
+Root: TypeAlias = "Overlay | Bound"
+
+
 class Network(msgspec.Struct, frozen=True):
     """The network of a container that is to start.
 
@@ -92,7 +102,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def flatten(
     spec: dict[str, Any],
-    overlay: Overlay,
+    root: Root,
     cgroup: CgroupView,
     *,
     seccomp: Filter | None,
@@ -119,8 +129,7 @@ def flatten(
     attach = _detached_trees(builder, spec["mounts"])
     cgroup_slots = _cgroup_trees(builder, spec["mounts"], cgroup)
     builder.op(core.OP_PROPAGATION, x=_MS_REC | _MS_SLAVE)
-    builder.op(core.OP_OVERLAY, overlay.directory, overlay.target, overlay.options)
-    builder.op(core.OP_PIVOT, overlay.target)
+    _root(builder, root)
     if "network" in kinds:
         builder.op(core.OP_LOOPBACK)
     builder.op(core.OP_HOSTNAME, spec["hostname"])
@@ -158,6 +167,20 @@ def flatten(
     return Plan(data, builder.descriptions)
 
 
+def _root(builder: PlanBuilder, root: Root) -> None:
+    """Mount the root filesystem, and make it the root."""
+    if isinstance(root, Overlay):
+        builder.op(core.OP_OVERLAY, root.directory, root.target, root.options)
+    else:
+        slot = builder.new_slot()
+        # As an overlay, it is not held to what the mount of its directory forbids.
+        cleared = sum(_ATTRIBUTES[name] for name in ("ro", "nosuid", "nodev", "noexec"))
+        private = _PROPAGATION["private"]
+        builder.op(core.OP_TREE, root.source, slot=slot, y=cleared, z=private)
+        builder.op(core.OP_ATTACH, b=root.target, slot=slot, flags=core.F_DIR)
+    builder.op(core.OP_PIVOT, root.target)
+
+
 def _network(builder: PlanBuilder, network: Network) -> None:
     """The container's links. What is set before holds for all of them: no router that anybody in a
     network can pretend to be is believed (CVE-2020-13401)."""
@@ -186,7 +209,7 @@ def _network(builder: PlanBuilder, network: Network) -> None:
     builder.op(core.OP_NAMES, x=network_messages.NAME_SERVER_PORT)
 
 
-def view_plan(spec: dict[str, Any], overlay: Overlay) -> Plan:
+def view_plan(spec: dict[str, Any], root: Root) -> Plan:
     """The plan that mounts the root of a container which does not run, with its volumes and binds,
     for the engine to look at; what the kernel makes (/proc, /sys, tmpfs) is left out."""
     builder = PlanBuilder()
@@ -197,8 +220,7 @@ def view_plan(spec: dict[str, Any], overlay: Overlay) -> Plan:
     ]
     attach = _detached_trees(builder, mounts)
     builder.op(core.OP_PROPAGATION, x=_MS_REC | _MS_SLAVE)
-    builder.op(core.OP_OVERLAY, overlay.directory, overlay.target, overlay.options)
-    builder.op(core.OP_PIVOT, overlay.target)
+    _root(builder, root)
     for destination, (slot, kind) in attach.items():
         builder.op(core.OP_ATTACH, b=destination, slot=slot, flags=kind | core.F_USER)
     if spec["root"]["readonly"]:

@@ -26,16 +26,9 @@ def ensure(layers: str) -> None:
 
     os.makedirs(layers, mode=0o700, exist_ok=True)
     staging = f"{layers}/{NAME}.{os.getpid()}-{os.urandom(4).hex()}"
-    old = os.umask(0o022)
-    try:
-        os.mkdir(staging, 0o755)
-        for name in _DIRECTORIES:
-            os.mkdir(f"{staging}/{name}", 0o755)
-        for name in _FILES:
-            os.close(os.open(f"{staging}/{name}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        os.symlink("/proc/mounts", f"{staging}/etc/mtab")
-    finally:
-        os.umask(old)
+    os.mkdir(staging, 0o755)
+    os.chmod(staging, 0o755)
+    fill(staging)
     try:
         os.rename(staging, target)
     except OSError:
@@ -43,3 +36,16 @@ def ensure(layers: str) -> None:
             remove_tree(staging)
         if not os.path.isdir(target):
             raise
+
+
+def fill(directory: str) -> None:
+    """Make what the layer holds in an empty directory."""
+    old = os.umask(0o022)
+    try:
+        for name in _DIRECTORIES:
+            os.mkdir(f"{directory}/{name}", 0o755)
+        for name in _FILES:
+            os.close(os.open(f"{directory}/{name}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        os.symlink("/proc/mounts", f"{directory}/etc/mtab")
+    finally:
+        os.umask(old)

@@ -35,7 +35,7 @@ def inspect(container: Container) -> dict[str, Any]:
         "LogPath": container.log_path if config.log_driver == "cri" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
-        "Driver": "overlay",
+        "Driver": record.driver or "overlay",
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -255,6 +255,8 @@ def _security_options(config: ContainerConfig) -> list[str]:
 def _graph_driver(container: Container) -> dict[str, Any]:
     record, directory = container.record, container.directory
     layers = directory.rpartition("/containers/")[0] + "/layers"
+    if record.driver:
+        return {"Data": {"ID": record.id, "Root": f"{directory}/upper"}, "Name": record.driver}
     return {
         "Data": {
             "ID": record.id,

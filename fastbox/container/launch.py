@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket  # the module over it costs milliseconds at start
 import contextlib
 import errno
-import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,7 @@ from .. import _core
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
-from . import init_layer, layered
-from .flatten import CgroupView, Network, Overlay, Plan, flatten
+from .flatten import CgroupView, Network, Plan, Root, flatten
 from .plan import Filter
 from .record import ContainerRecord
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 HELPER = os.path.join(os.path.dirname(os.path.abspath(_core.__file__)), "fastbox-monitor")
 
-_PARAMETERS = "/sys/module/overlay/parameters"
 _STEPS = {
     core.OP_CGROUP_JOIN: "joining cgroup",
     core.OP_UNSHARE: "unsharing the cgroup namespace",
@@ -96,49 +93,6 @@ class Started(msgspec.Struct):
     pid: int
     monitor_pid: int
     client: _socket.socket | None = None
-
-
-def overlay_of(store: ContainerStore, record: ContainerRecord, layers: str) -> Overlay:
-    """The container's root filesystem, as a mount that happens in its own mount namespace.
-
-    Names are relative to the layers' directory, so that 125 layers fit into the one page that
-    mount(2) takes.
-    """
-    target = f"{store.runtime}/rootfs"
-    os.makedirs(target, mode=0o700, exist_ok=True)
-    init_layer.ensure(layers)
-    own = os.path.relpath(store.directory(record.id), layers)
-    options = f"lowerdir={lower_dirs(record, layers)},upperdir={own}/upper,workdir={own}/work"
-    options += _plain()
-    if record.config.auto_remove:
-        options += ",volatile"  # no fsync for what is thrown away (Linux 5.10)
-    return Overlay(layers, target, options)
-
-
-@functools.cache
-def _plain() -> str:
-    """Options against what some kernels (Arch, openSUSE) do by default: an upper directory whose
-    entries point to places below it, by marks that no archive can say."""
-    options = ""
-    for name in ("redirect_dir", "metacopy"):
-        with contextlib.suppress(OSError), open(f"{_PARAMETERS}/{name}", "rb") as file:
-            options += f",{name}=off" if file.read(1) == b"Y" else ""
-    return options
-
-
-def forget_volatile(directory: str) -> None:
-    """Let a volatile overlay (see ``overlay_of``) be mounted once more: it leaves a mark that the
-    kernel refuses, because after a power loss its files may be damaged. None came between."""
-    from .._core.tree import remove_tree
-
-    remove_tree(f"{directory}/work/work/incompat")
-
-
-def lower_dirs(record: ContainerRecord, layers: str) -> str:
-    """``lowerdir=`` of a container's image, the init layer on top; above that is what was the
-    upper directory until a commit."""
-    own = layered.own_layers(record, layers) if record.committed else []
-    return ":".join([*own, init_layer.NAME, *layered.image_layers(record)])
 
 
 def sealed_helper() -> int:
@@ -241,7 +195,7 @@ def window_of(streams: Streams | None) -> tuple[int, int]:
 def make_plan(
     spec: dict[str, Any],
     record: ContainerRecord,
-    overlay: Overlay,
+    root: Root,
     cgroup: Cgroup,
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
@@ -259,7 +213,7 @@ def make_plan(
     )
     return flatten(
         spec,
-        overlay,
+        root,
         view,
         seccomp=seccomp,
         group_add=record.config.group_add,

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..events import container_attributes
 from ..locks import lock
-from . import cgroups, launch, process, restarts
+from . import cgroups, graph, launch, process, restarts
 from .cgroups import Cgroup
 from .connecting import Connecting
 from .record import Container, ContainerRecord, Status
@@ -89,7 +89,7 @@ class Lifecycle(Connecting, Starting):
                     self._end(container, timeout, number)
                     self._wait_down(record)
                 self.note("stop", record)
-                launch.forget_volatile(container.directory)
+                graph.of(record).started_before(container.directory)
             self._start_by_hand(record, directory, None, again=True)
             self.note("restart", record)
         self._tell_supervisor(record)

@@ -94,6 +94,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         image_id: ``sha256:…`` of the image's config.
         layers: directory names of the lower layers, top first.
         committed: those of them that were its own upper directory, see ``layered``.
+        driver: of its root, see ``graph``; ``""``: overlay.
         creator: pid and start time of the process that was to start it at once (``run``), or None.
         path, args: the process as started (entrypoint + command merged).
         image_labels_merged: labels of image and user together (``inspect`` Config.Labels).
@@ -113,6 +114,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     manifest_digest: str = ""
     layers: list[str] = []
     committed: list[str] = []
+    driver: str = ""
     config: ContainerConfig
     path: str = ""
     args: list[str] = []

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 
 def size_of(container: Container, layers_dir: str) -> int:
     """Bytes of the files that a container has written; 0 if they vanish meanwhile."""
+    from . import graph
+
+    return graph.of(container.record).size(container, layers_dir)
+
+
+def size_of_uppers(container: Container, layers_dir: str) -> int:
+    """The same of one whose writable directory is the upper one of an overlay."""
     record = container.record
     if not record.committed:
         return size_of_tree(f"{container.directory}/upper")

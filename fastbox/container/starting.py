@@ -14,7 +14,7 @@ from .. import durable
 from ..errors import Conflict, Detached, FastboxError, LaunchError, NotFound, StoreError
 from ..locks import lock
 from ..network.types import Networking
-from . import cgroups, etc_files, launch, restarts, seccomp, spec
+from . import cgroups, etc_files, graph, launch, restarts, seccomp, spec
 from .access import Access
 from .cgroups import Cgroup
 from .flatten import Network
@@ -278,11 +278,13 @@ class Starting(Access):
         etc_files.update(self.store.directory(record.id), record, networking)
         cgroup = self._make_cgroup(record)
         try:
-            overlay = launch.overlay_of(self.store, record, self.layers_dir)
+            root = graph.of(record).root(
+                self.store, record, self.layers_dir, lasting=not record.config.auto_remove
+            )
             with self._using_config(record) as config:
                 window = launch.window_of(streams) if record.config.tty else (0, 0)
                 plan = launch.make_plan(
-                    config, record, overlay, cgroup, self.seccomp_of(config), window, network
+                    config, record, root, cgroup, self.seccomp_of(config), window, network
                 )
             return launch.start(
                 self.store,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .._core import launch as core
 from .._core import view as core_view
 from ..errors import FastboxError
-from . import launch, process
-from .flatten import Overlay, Plan, view_plan
+from . import graph, process
+from .flatten import Plan, view_plan
 from .record import Container, ContainerRecord
 
 if TYPE_CHECKING:
@@ -157,22 +157,18 @@ def of_stopped(
     Raises:
         FastboxError
     """
-    overlay = launch.overlay_of(store, record, layers_dir)
-    if not write:
-        # The upper directory as one more lower one: nothing can be changed, and the kernel has
-        # nothing to sync when it is unmounted.
-        own = os.path.relpath(store.directory(record.id), layers_dir)
-        options = f"lowerdir={own}/upper:{launch.lower_dirs(record, layers_dir)}"
-        readable = view_plan(config, Overlay(overlay.directory, overlay.target, options))
+    driver = graph.of(record)
+    root = None if write else driver.readable(store, record, layers_dir)
+    if root is not None:
+        readable = view_plan(config, root)
         try:
             return View(core_view.mount_view(readable.data, read_only=True))
         except core.StepError as error:
             # A mount point that no start has made yet.
             if error.step != core.OP_ATTACH or error.errno != errno.EROFS:
                 raise _describe(error, readable, record) from error
-    # Not volatile, unlike at a start: that would leave a mark behind.
-    options = overlay.options.removesuffix(",volatile")
-    plan = view_plan(config, Overlay(overlay.directory, overlay.target, options))
+    # Lasting, unlike perhaps at a start: overlayfs would leave a mark behind.
+    plan = view_plan(config, driver.root(store, record, layers_dir, lasting=True))
     try:
         return View(core_view.mount_view(plan.data, read_only=not write))
     except core.StepError as error:

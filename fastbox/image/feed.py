@@ -36,9 +36,11 @@ class Unpacking:
         self, fd: int, staging: str, max_bytes: int, on_progress: Callable[[int], None]
     ) -> None:
         from .._core import tar
+        from ..graphdriver import whiteouts_in
 
         self.staging = staging
         self._extract = tar.extract
+        self._whiteouts = whiteouts_in(staging)
         self._cancel = tar.Cancel()
         self._fd = fd
         self.max_bytes = max_bytes
@@ -128,6 +130,7 @@ class Unpacking:
             self._result = self._extract(
                 self._read_end,
                 self.staging,
+                whiteouts=self._whiteouts,
                 max_bytes=self.max_bytes,
                 on_progress=self._on_progress,
                 cancel=self._cancel,

@@ -281,7 +281,7 @@ class LayerStore:
             return
         link = layer_name(diff_id)
         alias = LayerInfo(diff_id=diff_id, size=info.size, entries=info.entries)
-        self.write(link, alias)
+        self.write(link, alias, sync=True)
         staged = os.path.join(self.staging, os.urandom(8).hex())
         target = os.path.join(self.directory, link)
         with storing("name the layer", target):

@@ -43,6 +43,12 @@ def _leftovers(store: ImageStore, now: float) -> Iterator[str]:
             # Temporary files of atomic.write, and of skopeo, which holds no lock.
             if name.startswith(".") or (name.startswith("oci-put-blob") and _old(path, now)):
                 yield path
+    layers = set(os.listdir(store.layers.directory))
+    for name in os.listdir(store.layers.meta):
+        # Announced by a commit that was killed before it made the layer.
+        path = os.path.join(store.layers.meta, name)
+        if name.removesuffix(".json") not in layers and _old(path, now):
+            yield path
     for name in os.listdir(store.blobs.ingest):
         path = os.path.join(store.blobs.ingest, name)
         if not name.startswith("sha256-") or _old(path, now):

@@ -32,7 +32,8 @@ def announce(layers: LayerStore, history: oci.History) -> str:
     info = LayerInfo(
         diff_id=diff_id, size=-1, entries=0, boot=boot_id(), pending=True, history=history
     )
-    layers.write(name, info)
+    # On the disk: it is the only place that tells of the layer what is not in it.
+    layers.write(name, info, sync=True)
     return name
 
 
@@ -47,10 +48,10 @@ def adopt(layers: LayerStore, name: str) -> LayerInfo:
     if info is None:  # lost with the power
         made_up = f"sha256:{name}{os.urandom(20).hex()}"
         info = LayerInfo(diff_id=made_up, size=-1, entries=0, boot=boot_id(), pending=True)
-        layers.write(name, info)
+        layers.write(name, info, sync=True)
     elif info.pending and info.boot not in ("", boot_id()):
         info.boot, info.size = boot_id(), -1
-        layers.write(name, info)
+        layers.write(name, info, sync=True)
     return info
 
 
@@ -98,7 +99,7 @@ def _note_settled(layers: LayerStore, name: str) -> None:
         with storing("measure the layer", layers.directory):
             info.size, info.entries = tree.measure(os.path.join(layers.directory, name))
         info.boot = ""
-        layers.write(name, info)
+        layers.write(name, info, sync=True)
 
 
 def descriptor(info: LayerInfo) -> oci.Descriptor:

@@ -146,12 +146,14 @@ def _pack(store: ImageStore, path: str) -> Sealed:
     from .._core.pack import pack
 
     chosen = compression()
+    # Else deletions are in the names already.
+    form: Literal["overlay", "none"] = "overlay" if store.driver == "overlay" else "none"
     part = store.temporary_path("seal")
     try:
         with storing("write", part):
             fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                packed = pack(path, fd, whiteouts="overlay", compression=chosen)
+                packed = pack(path, fd, whiteouts=form, compression=chosen)
             finally:
                 os.close(fd)
         store.commit_blob(part, packed.digest, verified=True)

@@ -69,6 +69,9 @@ class ImageStore(Finding):
             stored.
         layers_in_use: names of the layer directories that containers are made of. Without it no
             layer is ever removed.
+
+    Attributes:
+        driver: the store's graph driver, see ``graphdriver``; known after ``prepare``.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class ImageStore(Finding):
         self._reserve = os.path.join(self.directory, "reserve")
         self._index: tuple[tuple[int, int, int], list[oci.Descriptor]] | None = None
         self._loaded: dict[str, Loaded] = {}
+        self.driver = "overlay"
+        self._driver_checked = False
         self._ready = False
         self._guard = threading.Lock()
         self._lease_fd = -1
@@ -109,8 +114,44 @@ class ImageStore(Finding):
                     atomic.write(os.path.join(self.directory, "oci-layout"), _LAYOUT)
                     os.makedirs(self.blobs.directory, 0o700, exist_ok=True)
                 self._keep_reserve()
+                self._know_driver()
         self._ready = True
         self.cleanup()
+
+    def _know_driver(self) -> None:
+        """Read which graph driver the store has; one without layers gets one."""
+        # What nearly every store has, without loading anything.
+        with contextlib.suppress(OSError), open(f"{self.root}/driver", "rb", 0) as file:
+            if file.read(8) == b"overlay\n":
+                return
+        from .. import graphdriver
+
+        found = graphdriver.read(self.root)
+        if found is None:
+            if self.layers.names():  # of a time when there was no other
+                found = graphdriver.OVERLAY
+                graphdriver.write(self.root, found)
+            else:
+                found = graphdriver.choose(self.root, self.layers.staging)
+        self.driver = found
+
+    def _check_driver(self) -> None:
+        """See, before a layer is made, that the configuration agrees.
+
+        Raises:
+            StoreError: it names another driver than the store was made with.
+        """
+        if self._driver_checked:
+            return
+        from .. import graphdriver
+
+        wanted = graphdriver.wanted()
+        if wanted is not None and wanted != self.driver:
+            with self.locked():
+                if self.layers.names():
+                    raise graphdriver.conflict(self.root, self.driver, wanted)
+                self.driver = graphdriver.choose(self.root, self.layers.staging)
+        self._driver_checked = True
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:
@@ -216,6 +257,7 @@ class ImageStore(Finding):
         """A new directory for unpacking a layer. The caller holds a lease until ``commit_layer``
         or ``discard_layer``."""
         self.prepare()
+        self._check_driver()
         return self.layers.stage()
 
     def commit_layer(

@@ -82,6 +82,7 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
         StoreError: the blob is missing or damaged, or the disk is full.
         ArchiveError: the archive is malformed, or not the one that the image config means.
     """
+    from .. import graphdriver
     from .._core import tar
 
     path = store.blob_path(blob)
@@ -96,7 +97,12 @@ def unpack(store: ImageStore, diff_id: str, blob: str) -> None:
     staging = ""
     try:
         staging = store.stage_layer()
-        done = tar.extract(fd, staging, max_bytes=space_for_layer(store))
+        done = tar.extract(
+            fd,
+            staging,
+            whiteouts=graphdriver.whiteouts(store.driver),
+            max_bytes=space_for_layer(store),
+        )
         if done.digest != blob:
             raise store.blobs.damaged(blob, "layer")
         if done.diff_id != diff_id:

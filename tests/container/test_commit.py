@@ -15,7 +15,7 @@ import pytest
 
 from fastbox import ContainerConfig, Engine, Mount
 from fastbox.container import commit as module
-from fastbox.container import launch
+from fastbox.container import graph
 from fastbox.container.record import Container, Status
 from fastbox.errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from fastbox.image import pending
@@ -299,15 +299,15 @@ def test_kernels_with_other_defaults(
     for name in ("redirect_dir", "metacopy"):
         with open(f"{base}/{name}", "w") as file:
             file.write("Y")
-    monkeypatch.setattr(launch, "_PARAMETERS", base)
-    launch._plain.cache_clear()
-    assert launch._plain() == ",redirect_dir=off,metacopy=off"
+    monkeypatch.setattr(graph, "_PARAMETERS", base)
+    graph._plain.cache_clear()
+    assert graph._plain() == ",redirect_dir=off,metacopy=off"
     start(engine, busybox_image, name="web")
     script(engine, "web", "mv /home /moved; chown 5 /etc/passwd")
     engine.commit("web", "snap")
     engine.stop("web", timeout=0)
     engine.commit("web", "snap2")
-    launch._plain.cache_clear()
+    graph._plain.cache_clear()
     for image in ("snap", "snap2"):
         out = run(engine, image, "sh", "-c", "ls /moved; ls /home; stat -c %u /etc/passwd; id -un")
         assert out.out == "app\n5\nroot\n" and "No such file" in out.err

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fastbox._core.tree import remove_tree
+from fastbox._core.tree import exchange, remove_tree
 
 
 def test_remove_tree(tmp_path: object) -> None:
@@ -51,3 +51,16 @@ def test_remove_deep_tree(tmp_path: object, depth: int) -> None:
 def test_remove_tree_wants_a_name(path: str) -> None:
     with pytest.raises(ValueError, match="not the name of a tree"):
         remove_tree(path)
+
+
+def test_exchange(base: str) -> None:
+    for name, content in (("one", "1"), ("other", "2")):
+        os.mkdir(f"{base}/{name}")
+        with open(f"{base}/{name}/{content}", "w"):
+            pass
+    exchange(f"{base}/one", os.fsencode(f"{base}/other"))
+    assert (os.listdir(f"{base}/one"), os.listdir(f"{base}/other")) == (["2"], ["1"])
+    with pytest.raises(FileNotFoundError) as caught:
+        exchange(f"{base}/one", f"{base}/missing")
+    assert (caught.value.filename, caught.value.filename2) == (f"{base}/one", f"{base}/missing")
+    assert os.listdir(f"{base}/one") == ["2"]

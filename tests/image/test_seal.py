@@ -192,6 +192,18 @@ def test_garbage(engine: Engine, store: ImageStore) -> None:
     assert os.listdir(store.layers.meta) == []
 
 
+def test_what_was_only_announced(engine: Engine, store: ImageStore) -> None:
+    """The metadata of layers that a killed commit never made."""
+    for age, name in ((2 * GRACE, "1" * 24), (0, "2" * 24)):
+        path = os.path.join(store.layers.meta, f"{name}.json")
+        with open(path, "w"):
+            pass
+        os.utime(path, (time.time() - age, time.time() - age))
+    before = set(os.listdir(store.layers.meta))
+    store.cleanup()
+    assert before - set(os.listdir(store.layers.meta)) == {"1" * 24 + ".json"}
+
+
 def check_new(engine: Engine) -> None:
     """The image ``new`` can be used."""
     store = engine._images
