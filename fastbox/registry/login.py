@@ -6,16 +6,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from ..errors import AuthError, InvalidArgument, NotFound
+from ..errors import AuthError, InvalidArgument, NotFound, RegistryError
 from ..oci.reference import Reference
 from . import credentials, hosts, keeping, reply
 from .auth import CLIENT_ID, Authorizer, Token
 from .challenge import Challenge
-from .client import Client, drain
+from .client import Client
 from .credentials import Credentials
 from .guard import Guard
 from .retry import Policy, persist
-from .transport import Transport
+from .transport import Response, Transport
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -149,7 +149,7 @@ class _LoginClient(Client):
         def ask() -> None:
             response = self._request("GET", "", {}, path="")
             if response.status == 200:
-                drain(response)
+                self._check_page(response)
                 return
             failure = reply.read(response)
             if failure.status in (401, 403):
@@ -160,6 +160,15 @@ class _LoginClient(Client):
         authorizer = self._authorizer
         assert isinstance(authorizer, _LoginAuthorizer)
         return authorizer.identity_token
+
+    def _check_page(self, response: Response) -> None:
+        """Raises RegistryError: it is a page for people, which asks for no password."""
+        with response:
+            html = "html" in response.headers.get("Content-Type", "").lower()
+            if html and response.read().lstrip()[:1] == b"<":
+                raise RegistryError(
+                    f"{self._where()} answers with a web page", hint="is that host a registry?"
+                )
 
 
 class _LoginAuthorizer(Authorizer):

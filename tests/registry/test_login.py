@@ -372,6 +372,7 @@ def test_a_registry_that_asks_for_nothing(hub: FaultyRegistry, config: str) -> N
         (status(404, b"<html>"), "HTTP status 404"),
         (status(500), "500"),
         (status(401), "incorrect username or password"),
+        (status(200, b" <html>", {"Content-Type": "text/html"}), "answers with a web page"),
     ],
 )
 def test_what_is_no_registry(
