@@ -93,6 +93,10 @@ def login(
         raise InvalidArgument("username is empty" if not secret.username else "password is empty")
     if ":" in secret.username:
         raise InvalidArgument("a user name cannot contain a colon (RFC 7617)")
+    try:
+        secret.basic()
+    except UnicodeEncodeError:  # an argument of other bytes
+        raise InvalidArgument("user name and password have to be UTF-8") from None
     token = verify(domain, secret, policy=policy, guard=guard)
     if token:
         secret = Credentials(secret.username, "", token)

@@ -289,7 +289,9 @@ def test_a_wrong_password_is_not_kept(hub: FaultyRegistry, config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "password"), [("", "x"), ("x", ""), ("a:b", "x")], ids=["user", "password", "colon"]
+    ("user", "password"),
+    [("", "x"), ("x", ""), ("a:b", "x"), ("a\udcff", "x"), ("x", "\udcff")],
+    ids=["user", "password", "colon", "user-bytes", "password-bytes"],
 )
 def test_credentials_that_cannot_be(hub: FaultyRegistry, user: str, password: str) -> None:
     with pytest.raises(InvalidArgument):
