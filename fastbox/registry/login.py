@@ -196,11 +196,15 @@ class _LoginAuthorizer(Authorizer):
     def _credentials(self) -> Credentials | None:
         return self._secret
 
-    def _for_stranger(self, stranger: str) -> Credentials | None:
+    def _for_stranger(self, stranger: str, own: Credentials) -> Credentials | None:
+        found = super()._for_stranger(stranger, own)
+        if found is not None:
+            return found
         raise AuthError(
             f"registry {self._registry} names {stranger} as its token service, a stranger that"
             " does not get the password",
-            hint=f"if they belong together, log in there: fastbox login {stranger}",
+            hint="if they belong together, log in there first, with the same user name and"
+            f" password: fastbox login {stranger}",
         )
 
     def _token_url(self, realm: str, service: str, found: Credentials | None) -> str:
