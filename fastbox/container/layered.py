@@ -71,6 +71,9 @@ class Layered:
             raise
         # Which of them have the directory, at each level of the way.
         self._levels = [list(range(len(self._cursors)))]
+        # Whether one of them hides what is below it: it has deleted the directory, and one above
+        # has made it again, which need not be marked as opaque.
+        self._hides = [False]
 
     def __enter__(self) -> Layered:
         return self
@@ -87,7 +90,7 @@ class Layered:
     @property
     def opaque(self) -> bool:
         """Whether they hide what is below all of them."""
-        return is_opaque(self._cursors[self._levels[-1][-1]].fd)
+        return self._hides[-1] or is_opaque(self._cursors[self._levels[-1][-1]].fd)
 
     def entries(self) -> Entries:
         """See ``Cursor.entries``; what vanishes meanwhile is left out."""
@@ -111,6 +114,7 @@ class Layered:
         """
         entered: list[int] = []
         failure: OSError | None = None
+        hides = False
         for number in self._levels[-1]:
             try:
                 self._cursors[number].down(name)
@@ -121,6 +125,7 @@ class Layered:
                 if error.errno not in _HIDING:
                     raise
                 failure = failure or error
+                hides = True
                 break
             entered.append(number)
             if is_opaque(self._cursors[number].fd):
@@ -129,9 +134,11 @@ class Layered:
             assert failure is not None
             raise failure
         self._levels.append(entered)
+        self._hides.append(hides)
 
     def up(self) -> None:
         """Back to where ``down`` was called; see ``Cursor.up``."""
+        self._hides.pop()
         for number in self._levels.pop():
             self._cursors[number].up()
 
