@@ -75,8 +75,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self.stream is not None and not self.quiet:
-            self.stream.write(_plain(text) + "\n")
-            self.stream.flush()
+            try:
+                self.stream.write(_plain(text) + "\n")
+                self.stream.flush()
+            except OSError as error:
+                raise output.failed(self.stream, error) from error
 
     # ---- bars ----------------------------------------------------------------------------------
 
@@ -101,10 +104,14 @@ class Progress:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
+
+        def text(template: str) -> TextColumn:
+            return TextColumn(template, markup=False, table_column=Column(no_wrap=True))
 
         return Bars(
-            TextColumn("{task.description}:", markup=False),
-            TextColumn("{task.fields[status]}", markup=False),
+            text("{task.description}:"),
+            text("{task.fields[status]}"),
             BarColumn(),
             _size_column(DownloadColumn),
             console=Console(file=self.stream, highlight=False),
@@ -113,7 +120,8 @@ class Progress:
 
 
 def _size_column(base: Any) -> Any:
-    """Sizes only while bytes are counted."""
+    """Sizes only while bytes are counted, in one line each."""
+    from rich.table import Column
 
     class Sizes(base):  # type: ignore[misc]
         def render(self, task: Any) -> Any:
@@ -121,7 +129,7 @@ def _size_column(base: Any) -> Any:
 
             return super().render(task) if task.fields["status"] in _QUIET else Text("")
 
-    return Sizes()
+    return Sizes(table_column=Column(no_wrap=True))
 
 
 def _plain(text: str) -> str:
