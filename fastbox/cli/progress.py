@@ -82,8 +82,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self.stream is not None and not self.quiet:
-            self.stream.write(_plain(text) + "\n")
-            self.stream.flush()
+            try:
+                self.stream.write(_plain(text) + "\n")
+                self.stream.flush()
+            except OSError as error:
+                raise output.failed(self.stream, error) from error
 
     # ---- bars ----------------------------------------------------------------------------------
 
@@ -109,10 +112,13 @@ class Progress:
         from rich.progress import BarColumn, DownloadColumn, TextColumn
         from rich.table import Column
 
+        def text(template: str) -> TextColumn:
+            return TextColumn(template, markup=False, table_column=Column(no_wrap=True))
+
         console = Console(file=self.stream, highlight=False)
         return _bars_class(console)(
-            TextColumn("{task.description}:", markup=False),
-            TextColumn("{task.fields[status]}", markup=False),
+            text("{task.description}:"),
+            text("{task.fields[status]}"),
             BarColumn(),
             _size_column(DownloadColumn)(table_column=Column(no_wrap=True)),
             console=console,

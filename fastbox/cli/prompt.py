@@ -10,7 +10,11 @@ from . import output
 def confirm(warning: str) -> bool:
     """Ask on standard output, read the answer from standard input; only ``y`` means yes."""
     output.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    answer = sys.stdin.readline() if sys.stdin is not None else ""
+    try:
+        answer = sys.stdin.readline() if sys.stdin is not None else ""
+    except KeyboardInterrupt:
+        output.write("\n")  # the shell's prompt begins a line
+        raise
     return answer.strip().lower() == "y"
 
 

@@ -28,7 +28,7 @@ from ..image.building import add_built
 from ..locks import lock
 from ..oci import image as oci
 from ..oci import reference as references
-from ..oci import times
+from ..oci import text, times
 from ..volume.tree import Copy, copy_metadata
 from . import graph, launch, layered
 from .merge import environment
@@ -63,6 +63,8 @@ def commit(
     No garbage is collected meanwhile (the lease), so the layer stays until the image names it. The
     container's lock is held only while the layer is made: who has the index's may wait for it.
     """
+    text.check("the commit message", message)
+    text.check("the author", author)
     name = _name(reference)
     store = lifecycle.store
     with images.lease():

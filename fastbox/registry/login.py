@@ -8,6 +8,7 @@ import msgspec
 
 from ..errors import AuthError, InvalidArgument, NotFound, RegistryError
 from ..oci.reference import Reference
+from ..oci.text import check
 from . import credentials, hosts, keeping, reply
 from .auth import CLIENT_ID, Authorizer, Token
 from .challenge import Challenge
@@ -91,6 +92,8 @@ def login(
     secret = Credentials(username or "", password or "")
     if not secret.username or not secret.password:
         raise InvalidArgument("username is empty" if not secret.username else "password is empty")
+    check("the user name", secret.username)
+    check("the password", secret.password)
     if ":" in secret.username:
         raise InvalidArgument("a user name cannot contain a colon (RFC 7617)")
     try:

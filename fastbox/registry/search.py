@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import AuthError, InvalidArgument, RegistryError
 from ..oci.reference import DEFAULT_DOMAIN, LEGACY_DOMAIN, OFFICIAL, Reference
+from ..oci.text import check
 from . import hosts, reply
 from .client import Client
 from .guard import Guard
@@ -62,6 +63,7 @@ def search(
     """See ``Engine.search``."""
     if limit > MAX_LIMIT:
         raise InvalidArgument(f"limit {limit} is outside the range of [1, {MAX_LIMIT}]")
+    check("the term", term)
     limit = limit if limit > 0 else DEFAULT_LIMIT
     wanted = _filter(filters or {})
     domain, words = _split(term)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from fastbox.cli.progress import Progress
+from fastbox.errors import FastboxError
 
 
 class Event(msgspec.Struct):
@@ -120,3 +122,27 @@ def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = re.split(r"[\r\n]+", plain)
     assert any(line.endswith("5.0/10.0 MB") for line in lines)
     assert max(map(len, lines)) == 44
+
+
+def test_a_narrow_terminal_cuts_and_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "30")
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update(Event("fb26459cc83a", "Downloading", 9_200_000, 76_100_000))
+        progress.update(Event("3077b6d62d37", "Download complete"))
+    last = stream.getvalue().rpartition("\x1b[1A")[2]
+    assert len(last.strip().splitlines()) == 3  # two bars, and the cursor shown again
+
+
+def test_a_full_disk_under_the_output() -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(FastboxError, match=r"^write /dev/stdout: no space left on device$"):
+        Progress(Full()).update(Event("aaa", "Pull complete"))
