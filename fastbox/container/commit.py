@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ..errors import Conflict, InvalidArgument, NotFound
 from ..image import pending
 from ..image.building import add_built
+from ..image.naming import new_name
 from ..locks import lock
 from ..oci import image as oci
 from ..oci import reference as references
@@ -65,7 +66,7 @@ def commit(
     """
     text.check("the commit message", message)
     text.check("the author", author)
-    name = _name(reference)
+    name = new_name(reference, "refusing to create a tag with a digest reference")
     store = lifecycle.store
     with images.lease():
         images.check_driver()  # before the container's lock: it may take the index's
@@ -96,15 +97,6 @@ def commit(
     if name is not None:
         images.journal.image("tag", image.id, references.parse(name).familiar, image.config)
     return image
-
-
-def _name(reference: str | None) -> str | None:
-    if not reference:
-        return None
-    parsed = references.parse(reference)
-    if parsed.digest:
-        raise InvalidArgument("refusing to create a tag with a digest reference")
-    return parsed.canonical
 
 
 def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:
