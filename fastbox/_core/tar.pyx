@@ -214,7 +214,7 @@ cdef _error(errors, int step, int err, str why, str entry):
     if step == FB_STEP_LIMIT:
         return errors.ArchiveError(
             f"cannot unpack the layer: {why}{of_entry}",
-            hint="raise the limit if the image is trusted",
+            hint="as much has to be free on the disk; if the image is trusted, free some space",
         )
     if step == FB_STEP_START:
         return errors.StoreError(f"cannot unpack the layer: {why or reason}{of_entry}")

@@ -95,10 +95,16 @@ class Layered(Stack):
     """Walks through upper directories of overlays, one on the other, as if they were one. What one
     of them deletes is an entry (a whiteout), as in each of them."""
 
+    def __init__(self, directories: Iterable[str]) -> None:
+        super().__init__(directories)
+        # Whether one of them hides what is below it: it has deleted the directory, and one above
+        # has made it again, which need not be marked as opaque.
+        self._hides = [False]
+
     @property
     def opaque(self) -> bool:
         """Whether they hide what is below all of them."""
-        return is_opaque(self._cursors[self._levels[-1][-1]].fd)
+        return self._hides[-1] or is_opaque(self._cursors[self._levels[-1][-1]].fd)
 
     def entries(self) -> Entries:
         """See ``Cursor.entries``; what vanishes meanwhile is left out."""
@@ -122,6 +128,7 @@ class Layered(Stack):
         """
         entered: list[int] = []
         failure: OSError | None = None
+        hides = False
         for number in self._levels[-1]:
             try:
                 self._cursors[number].down(name)
@@ -132,6 +139,7 @@ class Layered(Stack):
                 if error.errno not in _HIDING:
                     raise
                 failure = failure or error
+                hides = True
                 break
             entered.append(number)
             if is_opaque(self._cursors[number].fd):
@@ -140,6 +148,12 @@ class Layered(Stack):
             assert failure is not None
             raise failure
         self._levels.append(entered)
+        self._hides.append(hides)
+
+    def up(self) -> None:
+        """Back to where ``down`` was called; see ``Cursor.up``."""
+        self._hides.pop()
+        super().up()
 
 
 def size(directories: Sequence[str]) -> int:

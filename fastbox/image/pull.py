@@ -345,6 +345,7 @@ class _Pull:
         """What else an index leads to: the manifests are stored now, the blobs are for later."""
         wanted: list[Wanted] = []
         pending = [(index.data, index.media_type, 0)]
+        size = 0
         for data, media_type, depth in pending:
             if not _is_index(data, media_type):
                 for blob in oci.blobs_of(data):
@@ -357,6 +358,9 @@ class _Pull:
             for entry in oci.decode_index(data, media_type).manifests:
                 self._guard.check()
                 child, child_type = self._child(client, entry)
+                size += len(child)
+                if size > oci.MAX_DOCUMENTS:
+                    raise ImageError(f"the manifests of {self._reference.familiar} are too large")
                 self._store.put_blob(child)
                 pending.append((child, child_type, depth + 1))
         return wanted

@@ -91,7 +91,8 @@ class Upload:
                 size = self._session.size if self._session else 0
                 if size - confirmed >= self._client.policy.progress:
                     backoff.progressed()
-                confirmed = size
+                # What was lost and is sent again is no progress.
+                confirmed = max(confirmed, size)
                 pause(self._client.guard, backoff.delay(failure), self._listener.retrying)
 
     def _attempt(self) -> str:
@@ -124,9 +125,10 @@ class Upload:
 
     def _settle(self) -> bool:
         """After a lost connection: find out what the registry has; True when it has all of it."""
-        blob, finishing, self._finishing = self._blob, self._finishing, False
-        if finishing and not self._again and self._client.has_blob(blob.digest, blob.size):
+        blob = self._blob
+        if self._finishing and not self._again and self._client.has_blob(blob.digest, blob.size):
             return True
+        self._finishing = False
         if self._session is not None:
             self._session = self._client.status(self._session)
             self._check()

@@ -279,7 +279,16 @@ class Copy:
         identity = (found.st_dev, found.st_ino)
         kept = f"{found.st_dev:x}-{found.st_ino:x}"
         if identity in self._linked:
-            os.link(kept, name, src_dir_fd=self._links, dst_dir_fd=target, follow_symlinks=False)
+            try:
+                os.link(
+                    kept, name, src_dir_fd=self._links, dst_dir_fd=target, follow_symlinks=False
+                )
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                # The source has no name in ``links``, so it may have one more (65000 on ext4).
+                os.rename(kept, name, src_dir_fd=self._links, dst_dir_fd=target)
+                self._linked.discard(identity)
             return
         self._entry(name, found, source, target)
         os.link(name, kept, src_dir_fd=target, dst_dir_fd=self._links, follow_symlinks=False)

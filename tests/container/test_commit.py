@@ -273,6 +273,9 @@ def test_bad_requests(engine: Engine, web: Container, busybox_image: str) -> Non
             engine.commit("web", reference)
     with pytest.raises(InvalidArgument, match="RUN is not a valid change command"):
         engine.commit("web", changes=["RUN x"])
+    for options in ({"message": "a\udcffb"}, {"author": "a\udcffb"}):
+        with pytest.raises(InvalidArgument, match="is not UTF-8 text"):
+            engine.commit("web", **options)  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="No such container: nosuch"):
         engine.commit("nosuch")
     assert [image.id for image in engine.images()] == images
@@ -460,7 +463,7 @@ def test_a_layer_stays_for_its_image(engine: Engine, web: Container) -> None:
     engine.stop("web", timeout=0)
     engine.commit("web", "one")
     engine.commit("web", "two")
-    engine.prune_containers()
+    assert engine.prune_containers()[1] == 0
     assert run(engine, "one", "cat", "/new").out == "new\n"
     engine.remove_image("one")
     assert run(engine, "two", "cat", "/new").out == "new\n"

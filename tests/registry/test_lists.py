@@ -14,6 +14,7 @@ from fastbox.errors import AuthError, FastboxError, ImageError, InvalidArgument,
 from fastbox.image import removal
 from fastbox.image.pull import pull_all
 from fastbox.image.store import ImageStore
+from fastbox.oci import image as oci
 from fastbox.registry.client import next_query
 from fastbox.registry.search import SearchResult, search
 from tests.support.registry import OCI_CONFIG, OCI_MANIFEST, Registry, descriptor
@@ -224,6 +225,15 @@ def test_all_platforms_after_one(faulty: FaultyRegistry, puller: Puller, store: 
     assert len(store.entries()) == 1
 
 
+def test_all_platforms_of_gigabytes(
+    faulty: FaultyRegistry, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_index(faulty)
+    monkeypatch.setattr(oci, "MAX_DOCUMENTS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        puller("app", all_platforms=True)
+
+
 def test_all_platforms_of_an_image_for_one(
     faulty: FaultyRegistry, puller: Puller, store: ImageStore
 ) -> None:
@@ -283,6 +293,7 @@ def test_docker_hub(index: FaultyRegistry) -> None:
     ("term", "limit", "query"),
     [
         ("library/redis", 0, "q=redis&n=25"),
+        ("r\udcff", 1, "q=r%FF&n=1"),
         ("docker.io/redis", -3, "q=redis&n=25"),
         ("index.docker.io/team/x", 100, "q=team%2Fx&n=100"),
         ("team/x", 1, "q=team%2Fx&n=1"),

@@ -289,7 +289,9 @@ def test_a_wrong_password_is_not_kept(hub: FaultyRegistry, config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "password"), [("", "x"), ("x", ""), ("a:b", "x")], ids=["user", "password", "colon"]
+    ("user", "password"),
+    [("", "x"), ("x", ""), ("a:b", "x"), ("a\udcff", "x"), ("x", "\udcff")],
+    ids=["user", "password", "colon", "user-bytes", "password-bytes"],
 )
 def test_credentials_that_cannot_be(hub: FaultyRegistry, user: str, password: str) -> None:
     with pytest.raises(InvalidArgument):
@@ -372,6 +374,7 @@ def test_a_registry_that_asks_for_nothing(hub: FaultyRegistry, config: str) -> N
         (status(404, b"<html>"), "HTTP status 404"),
         (status(500), "500"),
         (status(401), "incorrect username or password"),
+        (status(200, b" <html>", {"Content-Type": "text/html"}), "answers with a web page"),
     ],
 )
 def test_what_is_no_registry(

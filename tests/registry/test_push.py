@@ -202,6 +202,18 @@ def test_a_lost_reply_to_others(pusher: Pusher, server: UploadRegistry, pattern:
     assert "app:1" in server.manifests
 
 
+def test_a_lost_reply_and_a_busy_registry(pusher: Pusher, server: UploadRegistry) -> None:
+    """It is asked again for the blob, and not sent it again."""
+    pusher.image("app:1", LARGE)
+    head = "HEAD .*" + digest_of(LARGE)
+    server.on(r"PUT .*uploads.*" + digest_of(LARGE), lost_reply)
+    server.on(head, Handler.honest)
+    server.on(head, status(503))
+    pusher("app:1")
+    assert server.has("app", LARGE)
+    assert len(server.requests("PATCH")) == 1
+
+
 def test_a_session_that_is_forgotten(pusher: Pusher, server: UploadRegistry) -> None:
     pusher.image("app:1", LARGE)
 
@@ -221,6 +233,25 @@ def test_a_registry_that_always_forgets(pusher: Pusher, server: UploadRegistry) 
     with pytest.raises(RegistryError, match="again and again"):
         pusher("app:1")
     assert len(server.requests("PATCH")) <= 7
+
+
+def test_a_registry_that_forgets_what_it_confirmed(pusher: Pusher, server: UploadRegistry) -> None:
+    """What is sent anew is no progress: it ends."""
+    pusher.image("app:1", LARGE)
+
+    def cut(handler: Handler) -> None:
+        session = handler.path.partition("/uploads/")[2].partition("?")[0]
+        assert len(server.requests("PATCH")) < 50  # else it never ends
+        if server.uploads[session]:
+            del server.uploads[session]
+        else:
+            server.uploads[session] += handler.read_body(50_000)
+        handler.reset()
+
+    server.on("PATCH", cut, -1, early=True)
+    with pytest.raises(RegistryError, match="connection"):
+        pusher("app:1", policy=msgspec.structs.replace(QUICK, progress=10_000))
+    assert len(server.requests("PATCH")) < 20
 
 
 def test_a_stalled_upload(pusher: Pusher, server: UploadRegistry) -> None:
@@ -330,6 +361,14 @@ def test_a_registry_that_loses_everything(
         pusher("app:1")
     assert len(server.requests("PUT .*manifests")) == 2
     assert len(server.requests("PUT .*uploads.*" + digest_of(SMALL))) == 2
+
+
+def test_of_all_tags_the_one_that_is_refused(pusher: Pusher, server: UploadRegistry) -> None:
+    pusher.image("app:1", SMALL)
+    pusher.image("app:2", SMALL)
+    server.on("PUT .*/manifests/2", status(400, error_body("MANIFEST_INVALID", "no")))
+    with pytest.raises(RegistryError, match=r"pushing the manifest of .*/app:2 failed"):
+        pusher("app", all_tags=True)
 
 
 def test_web_pages(pusher: Pusher, server: UploadRegistry) -> None:
