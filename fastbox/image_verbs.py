@@ -161,7 +161,7 @@ class ImageVerbs:
         """Write images to an archive that is a docker-archive and an OCI image layout at once.
 
         Args:
-            names: names, ids, or repositories without a tag (all of their tags).
+            names: names, ids, or repositories without a tag (all of their tags); a str is one.
             output: a descriptor, the path of a file (which appears when it is whole), or a binary
                 file object; for ``oci-dir`` the path of a directory.
             platform: ``os/arch[/variant]``: of an image for several only this one.

@@ -204,10 +204,12 @@ class Place:
                 return result
             return Verified(difference=difference, info=info)
         except (ArchiveError, StoreError) as error:
-            return Verified(
-                unverifiable=f"its blob cannot be unpacked: {error.message}",
-                full=_is_full(error),
-            )
+            if _is_full(error):
+                return Verified(
+                    unverifiable="it cannot be verified: there is no space to unpack its blob",
+                    full=True,
+                )
+            return Verified(unverifiable=f"its blob cannot be unpacked: {error.message}")
         finally:
             if staging:
                 with contextlib.suppress(StoreError):

@@ -13,7 +13,9 @@ from . import gotext
 from .flags import Flag, Switch, Values
 
 VARIABLE = "DOCKER_CONTENT_TRUST"
-FLAG = Flag("--disable-content-trust", Switch(), "Skip image verification", default=True)
+_NAME = "--disable-content-trust"
+FLAG = Flag(_NAME, Switch(), "Skip image verification", default=True)
+PUSH_FLAG = Flag(_NAME, Switch(), "Skip image signing", default=True)
 
 
 def check(values: Values) -> None:

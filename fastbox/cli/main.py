@@ -87,7 +87,8 @@ def _report(error: FastboxError, app: App) -> int:
 
 
 def _with_usage(error: FlagError | ArgumentCount | UnknownCommand, ctx: Any) -> str:
-    verb = "See" if isinstance(error, ArgumentCount) and " at least " in str(error) else "Run"
+    least_only = " at least " in str(error) and " at most " not in str(error)
+    verb = "See" if isinstance(error, ArgumentCount) and least_only else "Run"
     pointer = f"{verb} '{ctx.command_path} --help' for more information"
     if ctx.parent is None:
         if isinstance(error, UnknownCommand):

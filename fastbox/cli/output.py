@@ -6,6 +6,8 @@ import os
 import sys
 from typing import IO
 
+from ..errors import FastboxError
+
 
 def write(text: str | bytes) -> None:
     """To standard output."""
@@ -30,8 +32,19 @@ def write_error(text: str | bytes) -> None:
 def _write(stream: IO[str] | None, text: str | bytes) -> None:
     if stream is None:  # the descriptor was closed when the interpreter started
         return
-    stream.flush()
-    copy(stream.buffer, text if isinstance(text, bytes) else encode(text))  # type: ignore[attr-defined]
+    try:
+        stream.flush()
+        copy(stream.buffer, text if isinstance(text, bytes) else encode(text))  # type: ignore[attr-defined]
+    except OSError as error:
+        raise failed(stream, error) from error
+
+
+def failed(stream: IO[str], error: OSError) -> Exception:
+    """What to raise when a write failed: a full disk is told of, a reader that has gone is not."""
+    if isinstance(error, BrokenPipeError):
+        return error
+    name = "stderr" if stream is sys.stderr else "stdout"
+    return FastboxError(f"write /dev/{name}: {(error.strerror or str(error)).lower()}")
 
 
 def copy(stream: IO[bytes], data: bytes) -> None:

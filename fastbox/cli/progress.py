@@ -8,7 +8,14 @@ from typing import IO, Any
 from . import output
 
 _QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
-_DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
+_DONE = (
+    "Pull complete",
+    "Already exists",
+    "Download complete",
+    "Pushed",
+    "Layer already exists",
+    "Skipped foreign layer",
+)
 
 
 class Progress:
@@ -75,8 +82,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self.stream is not None and not self.quiet:
-            self.stream.write(_plain(text) + "\n")
-            self.stream.flush()
+            try:
+                self.stream.write(_plain(text) + "\n")
+                self.stream.flush()
+            except OSError as error:
+                raise output.failed(self.stream, error) from error
 
     # ---- bars ----------------------------------------------------------------------------------
 
@@ -100,16 +110,33 @@ class Progress:
     def _make_bars(self) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn
-        from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        return Bars(
-            TextColumn("{task.description}:", markup=False),
-            TextColumn("{task.fields[status]}", markup=False),
+        def text(template: str) -> TextColumn:
+            return TextColumn(template, markup=False, table_column=Column(no_wrap=True))
+
+        console = Console(file=self.stream, highlight=False)
+        return _bars_class(console)(
+            text("{task.description}:"),
+            text("{task.fields[status]}"),
             BarColumn(),
-            _size_column(DownloadColumn),
-            console=Console(file=self.stream, highlight=False),
+            _size_column(DownloadColumn)(table_column=Column(no_wrap=True)),
+            console=console,
             auto_refresh=True,
         )
+
+
+def _bars_class(console: Any) -> Any:
+    from rich.constrain import Constrain
+    from rich.progress import Progress as Bars
+
+    class Narrower(Bars):
+        def get_renderable(self) -> Any:
+            # Room for the ^C that a terminal shows: on a line of its own, it would have the bars
+            # drawn again in the wrong place.
+            return Constrain(super().get_renderable(), console.width - 2)
+
+    return Narrower
 
 
 def _size_column(base: Any) -> Any:
@@ -121,7 +148,7 @@ def _size_column(base: Any) -> Any:
 
             return super().render(task) if task.fields["status"] in _QUIET else Text("")
 
-    return Sizes()
+    return Sizes
 
 
 def _plain(text: str) -> str:

@@ -40,7 +40,7 @@ COMMAND = FlagCommand(
     "NAME[:TAG]",
     (
         Flag("-a --all-tags", Switch(), "Push all tags of an image to the repository"),
-        content_trust.FLAG,
+        content_trust.PUSH_FLAG,
         Flag("--platform", Text(), "Push a platform-specific manifest as a single-platform image"),
         Flag("-q --quiet", Switch(), "Suppress verbose output"),
     ),

@@ -62,8 +62,9 @@ class Row:
         return self.fields[name]()
 
     def plain(self) -> Any:
-        """What the function ``json`` makes of the line."""
-        return {name: str(make()) for name, make in self.fields.items() if name[0] != "_"}
+        """What the function ``json`` makes of the line: texts, and lists of lines."""
+        made = {name: make() for name, make in self.fields.items() if name[0] != "_"}
+        return {k: v if isinstance(v, list) else str(v) for k, v in made.items()}
 
 
 class Header(Row):

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING
 from ..errors import Conflict, InvalidArgument, NotFound
 from ..image import pending
 from ..image.building import add_built
+from ..image.naming import new_name
 from ..locks import lock
 from ..oci import image as oci
 from ..oci import reference as references
-from ..oci import times
+from ..oci import text, times
 from ..volume.tree import Copy, copy_metadata
 from . import graph, launch, layered
 from .merge import environment
@@ -63,7 +64,9 @@ def commit(
     No garbage is collected meanwhile (the lease), so the layer stays until the image names it. The
     container's lock is held only while the layer is made: who has the index's may wait for it.
     """
-    name = _name(reference)
+    text.check("the commit message", message)
+    text.check("the author", author)
+    name = new_name(reference, "refusing to create a tag with a digest reference")
     store = lifecycle.store
     with images.lease():
         images.check_driver()  # before the container's lock: it may take the index's
@@ -94,15 +97,6 @@ def commit(
     if name is not None:
         images.journal.image("tag", image.id, references.parse(name).familiar, image.config)
     return image
-
-
-def _name(reference: str | None) -> str | None:
-    if not reference:
-        return None
-    parsed = references.parse(reference)
-    if parsed.digest:
-        raise InvalidArgument("refusing to create a tag with a digest reference")
-    return parsed.canonical
 
 
 def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:

@@ -156,8 +156,9 @@ def _dress(upper: str, layer: str) -> None:
     found = os.stat(layer)
     if found.st_uid or found.st_gid:
         os.chown(upper, found.st_uid, found.st_gid)
-    if stat.S_IMODE(found.st_mode) != 0o755:
-        os.chmod(upper, stat.S_IMODE(found.st_mode))
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_IMODE(os.stat(upper).st_mode) != mode:  # 0755 is not what each umask leaves
+        os.chmod(upper, mode)
     for name in os.listxattr(layer):
         if name.startswith(("user.", "system.posix_acl_")):
             os.setxattr(upper, name, os.getxattr(layer, name))

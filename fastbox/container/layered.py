@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..volume.tree import OPAQUE, Cursor, Entries
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .record import ContainerRecord
 
 _HIDING = (errno.ENOTDIR, errno.ELOOP)
@@ -53,15 +55,14 @@ def is_opaque(directory: int) -> bool:
         return False
 
 
-class Layered:
-    """Walks through upper directories of overlays, one on the other, as if they were one. What one
-    of them deletes is an entry (a whiteout), as in each of them. Close it.
+class Stack:
+    """Trees that lie one on the other, and what moves through them at once. Close it.
 
     Args:
         directories: top first.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Iterable[str]) -> None:
         self._cursors: list[Cursor] = []
         try:
             for path in directories:
@@ -71,11 +72,8 @@ class Layered:
             raise
         # Which of them have the directory, at each level of the way.
         self._levels = [list(range(len(self._cursors)))]
-        # Whether one of them hides what is below it: it has deleted the directory, and one above
-        # has made it again, which need not be marked as opaque.
-        self._hides = [False]
 
-    def __enter__(self) -> Layered:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -86,6 +84,22 @@ class Layered:
     def fd(self) -> int:
         """The topmost of the directories: owner, mode and times are its."""
         return self._cursors[self._levels[-1][0]].fd
+
+    def up(self) -> None:
+        """Back to where ``down`` was called; see ``Cursor.up``."""
+        for number in self._levels.pop():
+            self._cursors[number].up()
+
+
+class Layered(Stack):
+    """Walks through upper directories of overlays, one on the other, as if they were one. What one
+    of them deletes is an entry (a whiteout), as in each of them."""
+
+    def __init__(self, directories: Iterable[str]) -> None:
+        super().__init__(directories)
+        # Whether one of them hides what is below it: it has deleted the directory, and one above
+        # has made it again, which need not be marked as opaque.
+        self._hides = [False]
 
     @property
     def opaque(self) -> bool:
@@ -139,8 +153,7 @@ class Layered:
     def up(self) -> None:
         """Back to where ``down`` was called; see ``Cursor.up``."""
         self._hides.pop()
-        for number in self._levels.pop():
-            self._cursors[number].up()
+        super().up()
 
 
 def size(directories: Sequence[str]) -> int:

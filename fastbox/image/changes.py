@@ -14,6 +14,7 @@ from ..errors import InvalidArgument
 from ..oci import times
 from ..oci.healthcheck import Healthcheck
 from ..oci.image import Defaults
+from ..oci.text import check as check_text
 from .words import expand, split_words
 
 DEFAULT_SHELL = ["/bin/sh", "-c"]
@@ -33,7 +34,7 @@ def apply(config: Defaults | None, changes: Iterable[str]) -> Defaults:
 
     Args:
         config: not changed; None is an empty one.
-        changes: each one or several instructions, as lines of a Dockerfile.
+        changes: each one or several instructions, as lines of a Dockerfile; a str is one of them.
 
     Raises:
         InvalidArgument: with Docker's text.
@@ -55,9 +56,11 @@ def apply(config: Defaults | None, changes: Iterable[str]) -> Defaults:
 
 def _instructions(changes: Iterable[str]) -> list[tuple[str, str]]:
     """(name, rest) of each instruction: comments and blank lines dropped, lines continued."""
+    source = changes if isinstance(changes, str) else "\n".join(changes)
+    check_text("a change", source)
     found = []
     pending = ""
-    for line in "\n".join(changes).splitlines():
+    for line in source.splitlines():
         if line.lstrip().startswith("#") or (not line.strip() and not pending):
             continue
         text = pending + line.rstrip() if pending else line.strip()

@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
-from ..errors import ArchiveError, InvalidArgument
+from ..errors import ArchiveError
 from ..oci import image as oci
 from ..oci import platform as platforms
-from ..oci import reference as references
-from ..oci import times
+from ..oci import text, times
 from . import changes as dockerfile
 from . import feed
 from .building import add_built
 from .layers import storing
+from .naming import new_name
 from .sources import Read, decompressed, opened
 from .unpack import space_for_layer
 
@@ -56,10 +56,12 @@ def import_image(
         ArchiveError: not a tar, or a hostile one. RegistryError: the URL gives no archive.
         StoreError: the disk is full, or the like. In every case nothing is left.
     """
-    name = _name(reference)
+    text.check("the commit message", message)
+    name = new_name(reference, "cannot import digest reference")
     config = dockerfile.apply(None, changes)
     target = platforms.parse(platform) if platform else platforms.host()
-    comment = message or f"Imported from {source if isinstance(source, str) else '-'}"
+    from_where = text.replaced(source) if isinstance(source, str) else "-"
+    comment = message or f"Imported from {from_where}"
     with opened(source) as read, store.lease():
         blob, size, done = _layer(store, decompressed(read))
         created = times.now()
@@ -77,15 +79,6 @@ def import_image(
         image = add_built(store, document, [layer], name)
     store.journal.image("import", image.id, image.id, image.config)
     return image
-
-
-def _name(reference: str | None) -> str | None:
-    if not reference:
-        return None
-    parsed = references.parse(reference)
-    if parsed.digest:
-        raise InvalidArgument("cannot import digest reference")
-    return parsed.canonical
 
 
 # ---- the layer -------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ def drop(
     store: ImageStore, gone: Sequence[oci.Descriptor], replacement: Sequence[oci.Descriptor] = ()
 ) -> None:
     """Take entries out of the index; the caller has the lock."""
+    if not gone and not replacement:
+        return
     kept = [e for e in store.entries() if not any(e is g for g in gone)]
     store.replace_entries([*kept, *replacement])
 

@@ -50,7 +50,7 @@ def save(
     """Write images to an archive.
 
     Args:
-        names: names, ids, or repositories without a tag (all of their tags).
+        names: names, ids, or repositories without a tag (all of their tags); a str is one of them.
         output: a descriptor, the path of a file, or a binary file object; for ``oci-dir`` the path
             of a directory, which is made.
         platform: ``os/arch[/variant]``: of an image for several only this one.
@@ -69,7 +69,7 @@ def save(
     chosen = platforms.parse(platform) if platform else None
     with store.lease():
         found = _Selection(store, chosen)
-        for name in names:
+        for name in [names] if isinstance(names, str) else names:
             found.add(name)
         if format == "oci-dir":
             if not isinstance(output, str):

@@ -110,7 +110,7 @@ class ImageStore(Finding):
                 # blobs/ last: a store with blobs and no index is a damaged one, not a new one.
                 if not os.path.isdir(self.blobs.directory):
                     if not os.path.exists(self._index_path):
-                        self._write_index([])
+                        self._write_index(_encoded([]))
                     atomic.write(os.path.join(self.directory, "oci-layout"), _LAYOUT)
                     os.makedirs(self.blobs.directory, 0o700, exist_ok=True)
                 self._keep_reserve()
@@ -326,8 +326,7 @@ class ImageStore(Finding):
         self._index = (stamp, index.manifests)
         return index.manifests
 
-    def _write_index(self, entries: list[oci.Descriptor]) -> None:
-        data = oci.encode(oci.Index(schema_version=2, media_type=oci.OCI_INDEX, manifests=entries))
+    def _write_index(self, data: bytes) -> None:
         with storing("write", self._index_path):
             atomic.write(self._index_path, data)
 
@@ -338,13 +337,14 @@ class ImageStore(Finding):
             StoreError: it could not be written; the old one stays.
         """
         kept = without_redundant(entries)
+        data = _encoded(kept)
         try:
-            self._write_index(kept)
+            self._write_index(data)
         except StoreError:
-            # Removing images is the way out of a full disk, so it must not need space.
-            if len(kept) >= len(self.entries()) or not self._use_reserve():
+            # Removing images and names is the way out of a full disk, so it must not need space.
+            if len(data) >= os.path.getsize(self._index_path) or not self._use_reserve():
                 raise
-            self._write_index(kept)
+            self._write_index(data)
 
     def _use_reserve(self) -> bool:
         """Give back the space that is held for a full disk; whether there was any."""
@@ -498,3 +498,7 @@ class ImageStore(Finding):
         from .removal import collect
 
         return collect(self)
+
+
+def _encoded(entries: list[oci.Descriptor]) -> bytes:
+    return oci.encode(oci.Index(schema_version=2, media_type=oci.OCI_INDEX, manifests=entries))

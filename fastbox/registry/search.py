@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import AuthError, InvalidArgument, RegistryError
 from ..oci.reference import DEFAULT_DOMAIN, LEGACY_DOMAIN, OFFICIAL, Reference
+from ..oci.text import check
 from . import hosts, reply
 from .client import Client
 from .guard import Guard
@@ -62,6 +63,7 @@ def search(
     """See ``Engine.search``."""
     if limit > MAX_LIMIT:
         raise InvalidArgument(f"limit {limit} is outside the range of [1, {MAX_LIMIT}]")
+    check("the term", term)
     limit = limit if limit > 0 else DEFAULT_LIMIT
     wanted = _filter(filters or {})
     domain, words = _split(term)
@@ -128,7 +130,7 @@ def _split(term: str) -> tuple[str, str]:
 def _index(client: Client, domain: str, words: str, limit: int) -> list[SearchResult] | None:
     """What the registry's own search finds; None if it has no such thing."""
     what = f"searching {domain}"
-    query = urlencode({"q": words, "n": limit})
+    query = urlencode({"q": words, "n": limit}, errors="surrogateescape")
 
     def ask() -> list[SearchResult] | None:
         with client.get(f"/v1/search?{query}") as response:

@@ -127,6 +127,7 @@ def test_df_in_detail_in_other_formats(fastbox: Fastbox, usage: DiskUsage) -> No
     }  # fmt: skip
     assert [one["Size"] for one in found["Containers"]] == ["1.23kB", "10.2kB"]
     assert [one["Links"] for one in found["Volumes"]] == ["1", "0", "0"]
+    assert json.loads(fastbox("system", "df", "-v", "--format", "{{json .}}").out) == found
     format = "{{range .Images}}{{.Repository}} {{.SharedSize}};{{end}}"
     assert fastbox("system", "df", "-v", "--format", format).out == "redis 77.78MB;<none> 0B;"
     assert fastbox("system", "df", "-v", "--format", "{{.Type}}").err == (

@@ -101,7 +101,8 @@ def test_a_closed_standard_output(line: str) -> None:
 
 def test_a_full_disk_under_the_output() -> None:
     done = shell("fastbox ps -a > /dev/full")
-    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+    message = "Error: write /dev/stdout: no space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 # ---- the cost of a start -----------------------------------------------------------------------

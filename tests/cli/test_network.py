@@ -328,6 +328,8 @@ def test_usage(fastbox: Fastbox, line: str, text: str, usage: str) -> None:
     result = fastbox(*words)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith(f"fastbox: '{command}' {text}\n\nUsage:  {command} {usage}\n")
+    pointer = "See" if text == "requires at least 1 argument" else "Run"  # as Docker has it
+    assert f"\n{pointer} '{command} --help'" in result.err
 
 
 def test_help_of_the_group(fastbox: Fastbox) -> None:

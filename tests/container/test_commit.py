@@ -273,6 +273,9 @@ def test_bad_requests(engine: Engine, web: Container, busybox_image: str) -> Non
             engine.commit("web", reference)
     with pytest.raises(InvalidArgument, match="RUN is not a valid change command"):
         engine.commit("web", changes=["RUN x"])
+    for options in ({"message": "a\udcffb"}, {"author": "a\udcffb"}):
+        with pytest.raises(InvalidArgument, match="is not UTF-8 text"):
+            engine.commit("web", **options)  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="No such container: nosuch"):
         engine.commit("nosuch")
     assert [image.id for image in engine.images()] == images

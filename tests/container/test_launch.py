@@ -362,3 +362,16 @@ def test_a_fork_bomb_can_be_removed(engine: Engine, base: str) -> None:
     wait_for(lambda: len(engine.top(box.id)[1]) == 30, "the bomb")
     engine.remove(box.id, force=True)
     assert engine.containers(all=True) == [] and cgroups(engine) == []
+
+
+def test_the_callers_umask_is_not_the_containers(engine: Engine, busybox_image: str) -> None:
+    before = os.umask(0o077)
+    try:
+        got = run(
+            engine, busybox_image, "stat", "-c", "%a", "/", "/new", "/new/dir", "/mnt/v",
+            user="1000", workdir="/new/dir",
+            mounts=[Mount(type="volume", target="/mnt/v")],
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    assert (got.err, got.lines) == ("", ["755"] * 4)

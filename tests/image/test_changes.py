@@ -148,3 +148,7 @@ def test_nested_variables_have_a_limit() -> None:
 
 def test_words_keep_their_quotes() -> None:
     assert split_words('a \'b c\' "d\\" e" f\\ g') == ["a", "'b c'", '"d\\" e"', "f\\ g"]
+
+
+def test_one_instruction_is_a_list_of_it() -> None:
+    assert apply(None, 'CMD ["a", "b"]').cmd == ["a", "b"]

@@ -12,6 +12,7 @@ import pytest
 from fastbox import ContainerConfig, Engine
 from fastbox.container.commit import commit
 from fastbox.errors import StoreError
+from fastbox.image.prune import prune
 from fastbox.image.seal import sealed
 from fastbox.image.store import ImageStore
 from tests.image.build import check, die_at, leftovers, make, names, open_store, put, tar
@@ -131,6 +132,18 @@ def test_full_disk(small_disk: str, leave: int, monkeypatch: pytest.MonkeyPatch)
     os.unlink(ballast)
     make(store, "new", "new")
     check(root)
+
+
+def test_names_and_prunes_need_no_space(small_disk: str) -> None:
+    store = open_store(os.path.join(small_disk, "root"))
+    image = make(store, "old", "old")
+    fill(small_disk, 0)
+    used = [("c" * 64, "web", False)]
+    assert prune(store, all=True, used=lambda: [image.id]).removed == []
+    assert [one.kind for one in store.remove("old", force=True, used_by=lambda _: used)] == [
+        "untagged"
+    ]
+    assert list(names(open_store(store.root))) == [image.id]
 
 
 def test_a_layer_larger_than_the_disk_is_refused(

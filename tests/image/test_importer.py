@@ -25,15 +25,10 @@ from fastbox.errors import (
 from fastbox.image.importer import import_image
 from fastbox.image.store import ImageStore
 from fastbox.oci import digest as digests
-from tests.image.build import leftovers, open_store, tar
+from tests.image.build import leftovers, tar
 
 CONTENT = b"content " * 100_000
 ARCHIVE = tar({"file": CONTENT})
-
-
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
 
 
 def zstd(data: bytes) -> bytes:
@@ -238,3 +233,13 @@ def test_bad_arguments(
 def test_a_file_object_must_give_bytes(store: ImageStore) -> None:
     with pytest.raises(InvalidArgument, match=r"give bytes"):
         import_image(store, io.StringIO("text"))  # type: ignore[arg-type]
+
+
+def test_bytes_that_are_not_text(store: ImageStore, base: str) -> None:
+    path = f"{base}/a\udcffb.tar"
+    with open(path, "wb") as file:
+        file.write(tar({"file": b"x"}))
+    with pytest.raises(InvalidArgument, match=r"^the commit message is not UTF-8 text$"):
+        import_image(store, path, message="a\udcffb")
+    assert leftovers(store.root) == [] and store.images() == []
+    assert import_image(store, path).config["comment"] == f"Imported from {base}/a\ufffdb.tar"

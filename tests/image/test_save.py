@@ -28,11 +28,6 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 def saved(store: ImageStore, *images: str, **options: str) -> bytes:
     memory = io.BytesIO()
     save(store, images, memory, **options)
@@ -52,6 +47,9 @@ def test_round_trip_of_several(store: ImageStore, base: str) -> None:
     c = make(store, None, "dangling")
     archive = saved(store, "a", "localhost:5000/b:2", c.id, "a:1")
     assert archive == saved(store, "a", "localhost:5000/b:2", c.id)  # the same bytes, too
+    memory = io.BytesIO()
+    save(store, "a", memory)  # one name, not its letters
+    assert memory.getvalue() == saved(store, "a")
     fresh = open_store(f"{base}/fresh")
     results = load(fresh, io.BytesIO(archive))
     assert [r.name for r in results] == [

@@ -69,6 +69,7 @@ static void leave(int status) {
 static void run_init(void *arg) {
   struct fb_start *start = arg;
   syscall(SYS_setsid);
+  syscall(SYS_umask, 022); /* not the caller's: of what is made in the container on the way */
   if (fb_run_ops(start->context, &start->error) == 0) fb_finish(start->context, &start->error);
   leave(127);
 }
