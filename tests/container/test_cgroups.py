@@ -869,3 +869,18 @@ def test_kernel_refusal_names_file_and_reason(native: Groups) -> None:
     error = files.failure("creating cgroup /x", OSError(30, "Read-only file system"))
     assert isinstance(error, PermissionDenied)
     assert error.hint
+
+
+def test_a_group_that_goes_while_somebody_waits_for_it() -> None:
+    """commit freezes a container that ends this moment."""
+    if HERE.v2 is None:
+        return
+    path = f"{HERE.v2}/fastbox-test-{uuid.uuid4().hex}"
+    os.mkdir(path)
+    found: list[bool] = []
+    waiter = threading.Thread(target=lambda: found.append(v2._wait_for(path, "frozen", "1", 60)))
+    waiter.start()
+    waiter.join(0.1)  # it has begun
+    os.rmdir(path)
+    waiter.join(30)
+    assert found == [True]

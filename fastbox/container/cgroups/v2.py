@@ -12,6 +12,8 @@ from .. import devices
 from . import blkio, files
 from .resources import PERIOD, Resources
 
+_PIECE = 0.05  # seconds
+
 
 def apply(directory: str, controller: str, r: Resources) -> None:
     """Set the limits of one controller.
@@ -101,7 +103,8 @@ def _wait_for(directory: str, key: str, value: str, seconds: float) -> bool:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            poller.poll(left * 1000)
+            # In pieces: the group's removal wakes nobody up.
+            poller.poll(min(left, _PIECE) * 1000)
     finally:
         os.close(fd)
 
