@@ -14,9 +14,9 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev python3-venv \
 	libisal-dev libzstd-dev libssl-dev ca-certificates
 DEMO_PACKAGES := $(BUILD_PACKAGES) mmdebstrap iproute2 nftables procps
-TEST_PACKAGES := $(DEMO_PACKAGES) docker-registry busybox-static skopeo umoci crun runc \
+TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skopeo umoci crun runc \
 	libseccomp-dev zstd xz-utils
-BENCH_PACKAGES := $(TEST_PACKAGES) docker.io podman e2fsprogs
+BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs
 
 .PHONY: help build setup test-setup demo test test-pythons lint lint-c format bench wheel \
 	clean distclean

@@ -27,12 +27,12 @@ ONLY = os.environ.get("FASTBOX_EXT", "")
 # "static" libraries are linked as archives where the archive is installed.
 NEEDS: dict[str, dict[str, list[str]]] = {
     "tar": {
-        "sources": ["tree/remove.c"],
+        "sources": ["crew/*.c", "tree/remove.c"],
         "static": ["isal"],
         "libraries": ["zstd", "crypto", "pthread"],
     },
     "pack": {
-        "sources": ["tar/hash.c", "tar/xattrs.c"],
+        "sources": ["crew/*.c", "tar/hash.c", "tar/xattrs.c"],
         "static": ["isal"],
         "libraries": ["zstd", "crypto", "pthread"],
     },
@@ -78,7 +78,7 @@ def core_files(patterns: list[str]) -> list[str]:
 
 
 def headers() -> list[str]:
-    return core_files(["*.h", "*/*.h", "*/*/*.h", "*.pxd"])
+    return core_files(["*.h", "*/*.h", "*/*/*.h", "*.pxd", "*/*.pxi"])
 
 
 def extensions() -> list[Extension]:

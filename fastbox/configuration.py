@@ -201,7 +201,7 @@ def _toml(path: str, text: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         document: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         message = " ".join(str(error).split())
         where = re.search(r" \(at line (\d+), column (\d+)\)$", message)
         if where is None:

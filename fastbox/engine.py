@@ -440,14 +440,15 @@ class Engine(
                 found += self._containers.load_record(container_id).committed
         return found
 
-    def _release(self, layers: list[str]) -> None:
-        """Delete layers of containers that are gone, unless an image has them."""
+    def _release(self, layers: list[str]) -> int:
+        """Delete layers of containers that are gone, unless an image has them; bytes freed."""
         if layers:
             from .errors import FastboxError
             from .image.removal import release
 
             with contextlib.suppress(FastboxError):  # the next collection will
-                release(self._images, layers)
+                return release(self._images, layers)
+        return 0
 
     def wait(self, container: str) -> int:
         """Block until the container is not running; its exit status."""

@@ -26,7 +26,7 @@ class ChangingVerbs:
         def _lifecycle(self) -> Lifecycle: ...
 
         def _all_containers(self) -> list[Container]: ...
-        def _release(self, layers: list[str]) -> None: ...
+        def _release(self, layers: list[str]) -> int: ...
 
     def restart(
         self, container: str, *, timeout: int | None = None, signal: str | None = None
@@ -133,7 +133,8 @@ class ChangingVerbs:
 
         with pruning(self.runtime_dir, self._containers.journal, "container") as tally:
             boxes = self._all_containers()
-            removed, tally.freed = prune(self._lifecycle, boxes, filters or {})
-        gone = set(removed)
-        self._release([name for box in boxes if box.id in gone for name in box.record.committed])
-        return removed, tally.freed
+            removed, freed = prune(self._lifecycle, boxes, filters or {})
+            gone = [box.record for box in boxes if box.id in set(removed)]
+            freed += self._release([name for record in gone for name in record.committed])
+            tally.freed = freed
+        return removed, freed

@@ -150,6 +150,7 @@ MUST = "must use either 'https://' or 'http://'"
     [
         ("a = \n", 1, "invalid TOML: "),
         ("\n\nx = [1,", 3, "invalid TOML: "),
+        ("x = " + "1" * 5000, 1, "invalid TOML: "),
         ("x = 1\nx = 2\n", 2, "invalid TOML: "),
         ("# 1\nregistry-mirorrs = []", 2, "registry-mirorrs: unknown key"),
         ("\n[proxies]\nhttp = 1", 2, "proxies: unknown key"),

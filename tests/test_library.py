@@ -129,7 +129,7 @@ def test_wait_sees_the_status_of_a_removed_container(engine: Engine, busybox_ima
     waiter = threading.Thread(target=lambda: waited.append(engine.wait(box.id)))
     waiter.start()
     # It holds a lock once it waits: then let the container end.
-    path = f"{box.directory}/upper"
+    path = f"{box.directory}/work"
     while subprocess.run(["flock", "-n", "-x", path, "true"], check=False).returncode == 0:
         pass
     os.close(writer)

@@ -7,9 +7,9 @@ import os
 from libc.errno cimport errno
 from libc.stdint cimport int64_t
 
-cdef extern from "pack/pack.h" nogil:
-    enum: PATH_MAX
+from fastbox._core.crew cimport PyErr_CheckSignals, fb_error
 
+cdef extern from "pack/pack.h" nogil:
     enum: FB_PACK_OVERLAY, FB_PACK_PLAIN
 
     enum: FB_PACK_NONE, FB_PACK_GZIP, FB_PACK_ZSTD
@@ -27,7 +27,7 @@ cdef extern from "pack/pack.h" nogil:
         int digests
         int careful
 
-    struct fb_pack_result:
+    struct fb_result "fb_pack_result":
         char diff_id[65]
         char digest[65]
         int64_t size
@@ -35,26 +35,16 @@ cdef extern from "pack/pack.h" nogil:
         int64_t unpacked_size
         int64_t entries
 
-    struct fb_pack_error:
-        int step
-        int err
-        const char *why
-        char entry[PATH_MAX]
-
-    struct fb_pack_job:
+    struct fb_job "fb_pack_job":
         pass
 
-    fb_pack_job *fb_pack_start(const fb_pack_options *options)
-    int fb_pack_wait(fb_pack_job *job, int milliseconds)
-    int64_t fb_pack_progress(const fb_pack_job *job)
-    void fb_pack_cancel(fb_pack_job *job)
-    int fb_pack_finish(fb_pack_job *job, fb_pack_result *result, fb_pack_error *error)
+    fb_job *fb_pack_start(const fb_pack_options *options)
+    int fb_wait "fb_pack_wait"(fb_job *job, int milliseconds)
+    int64_t fb_progress "fb_pack_progress"(const fb_job *job)
+    void fb_cancel "fb_pack_cancel"(fb_job *job)
+    int fb_finish "fb_pack_finish"(fb_job *job, fb_result *result, fb_error *error)
 
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
-
-# Milliseconds between two looks at signals and two calls of on_progress.
-cdef int TICK = 50
+include "crew/job.pxi"
 
 # name -> number, lowest, highest and usual level
 cdef dict COMPRESSIONS = {
@@ -91,40 +81,6 @@ cdef class Packed:
         )
 
 
-cdef class Cancel:
-    """Ends packing from another thread."""
-
-    cdef readonly bint cancelled
-    cdef list jobs
-
-    def __cinit__(self):
-        self.cancelled = False
-        self.jobs = []
-
-    def cancel(self):
-        self.cancelled = True
-        cdef _Job job
-        for job in self.jobs:
-            if job.job != NULL:
-                fb_pack_cancel(job.job)
-
-
-cdef class _Job:
-    """Owns the C job. Its pointer is only touched with the GIL held, or by its own thread."""
-
-    cdef fb_pack_job *job
-    cdef fb_pack_result result
-    cdef fb_pack_error error
-
-    cdef int finish(self) noexcept:
-        cdef fb_pack_job *job = self.job
-        cdef int status
-        self.job = NULL  # before the GIL goes: nobody cancels it any more
-        with nogil:
-            status = fb_pack_finish(job, &self.result, &self.error)
-        return status
-
-
 def pack(
     source, int out, *, whiteouts="overlay", compression="none", level=None, digests=True,
     on_progress=None, cancel=None, clone=True,
@@ -147,6 +103,8 @@ def pack(
         _run(job, handle, on_progress)
     finally:
         os.close(options.source)
+    if on_progress is not None:
+        on_progress(job.result.tar_size)
     return _packed(job, digests)
 
 
@@ -180,37 +138,6 @@ cdef _raise_start(int err):
     raise StoreError(f"cannot start packing: {cause.strerror}") from cause
 
 
-cdef _run(_Job job, Cancel handle, on_progress):
-    """Wait for the job and finish it, whatever a signal handler or the callback raises."""
-    cdef int ended = 0
-    cdef int status = 0
-    cdef fb_pack_job *running = job.job
-    if handle is not None:
-        handle.jobs.append(job)
-        if handle.cancelled:
-            fb_pack_cancel(running)
-    try:
-        while True:
-            with nogil:
-                ended = fb_pack_wait(running, TICK)
-            if ended:
-                break
-            PyErr_CheckSignals()
-            if on_progress is not None:
-                on_progress(fb_pack_progress(running))
-    except BaseException:
-        fb_pack_cancel(running)
-        raise
-    finally:
-        status = job.finish()
-        if handle is not None:
-            handle.jobs.remove(job)
-    if status < 0:
-        _raise(&job.error)
-    if on_progress is not None:
-        on_progress(job.result.tar_size)
-
-
 cdef Packed _packed(_Job job, bint digests):
     cdef Packed p = Packed.__new__(Packed)
     p.diff_id = "sha256:" + job.result.diff_id.decode() if digests else ""
@@ -224,7 +151,7 @@ cdef Packed _packed(_Job job, bint digests):
 
 # ---- errors ------------------------------------------------------------------------------------
 
-cdef _raise(fb_pack_error *error):
+cdef _raise(fb_error *error):
     from fastbox import errors
 
     if error.step == FB_PACK_CANCELLED:
@@ -263,11 +190,3 @@ cdef _error(errors, int step, int err, str why, str entry):
     if err in (_errno.EPERM, _errno.EACCES):
         return errors.PermissionDenied(text, hint="run fastbox as root")
     return errors.StoreError(text)
-
-
-cdef str _printable(const char *entry):
-    """The path on one line, and not too long for one."""
-    text = (<bytes>entry).decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text if len(text) <= 256 else text[:120] + "..." + text[-120:]

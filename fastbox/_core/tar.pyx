@@ -8,9 +8,9 @@ from libc.errno cimport errno
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memset
 
-cdef extern from "tar/tar.h" nogil:
-    enum: PATH_MAX
+from fastbox._core.crew cimport PyErr_CheckSignals, fb_error
 
+cdef extern from "tar/tar.h" nogil:
     enum: FB_WHITEOUTS_OVERLAY, FB_WHITEOUTS_KEEP
 
     enum:
@@ -33,7 +33,7 @@ cdef extern from "tar/tar.h" nogil:
         uint32_t uid
         uint32_t gid
 
-    struct fb_tar_result:
+    struct fb_result "fb_tar_result":
         char digest[65]
         char diff_id[65]
         int compression
@@ -43,26 +43,16 @@ cdef extern from "tar/tar.h" nogil:
         int64_t unpacked_size
         int64_t entries
 
-    struct fb_tar_error:
-        int step
-        int err
-        const char *why
-        char entry[PATH_MAX]
-
     struct fb_job:
         pass
 
     fb_job *fb_tar_start(const fb_tar_options *options)
-    int fb_tar_wait(fb_job *job, int milliseconds)
-    int64_t fb_tar_progress(const fb_job *job)
-    void fb_tar_cancel(fb_job *job)
-    int fb_tar_finish(fb_job *job, fb_tar_result *result, fb_tar_error *error)
+    int fb_wait "fb_tar_wait"(fb_job *job, int milliseconds)
+    int64_t fb_progress "fb_tar_progress"(const fb_job *job)
+    void fb_cancel "fb_tar_cancel"(fb_job *job)
+    int fb_finish "fb_tar_finish"(fb_job *job, fb_result *result, fb_error *error)
 
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
-
-# Milliseconds between two looks at signals and two calls of on_progress.
-cdef int TICK = 50
+include "crew/job.pxi"
 
 MAX_BYTES = 64 << 30
 MAX_ENTRIES = 1 << 22
@@ -112,40 +102,6 @@ cdef class Extracted:
         )
 
 
-cdef class Cancel:
-    """Ends extractions from another thread."""
-
-    cdef readonly bint cancelled
-    cdef list jobs
-
-    def __cinit__(self):
-        self.cancelled = False
-        self.jobs = []
-
-    def cancel(self):
-        self.cancelled = True
-        cdef _Job job
-        for job in self.jobs:
-            if job.job != NULL:
-                fb_tar_cancel(job.job)
-
-
-cdef class _Job:
-    """Owns the C job. Its pointer is only touched with the GIL held, or by its own thread."""
-
-    cdef fb_job *job
-    cdef fb_tar_result result
-    cdef fb_tar_error error
-
-    cdef int finish(self) noexcept:
-        cdef fb_job *job = self.job
-        cdef int status
-        self.job = NULL  # before the GIL goes: nobody cancels it any more
-        with nogil:
-            status = fb_tar_finish(job, &self.result, &self.error)
-        return status
-
-
 def extract(
     int fd, dest, *, whiteouts="overlay", max_bytes=MAX_BYTES, max_entries=MAX_ENTRIES,
     on_progress=None, cancel=None, openat2=True, merge=False, harmless=False, digests=True,
@@ -175,6 +131,8 @@ def extract(
         _run(job, handle, on_progress)
     finally:
         os.close(options.dest)
+    if on_progress is not None:
+        on_progress(job.result.size)
     return _extracted(job, digests)
 
 
@@ -214,37 +172,6 @@ cdef _raise_start(int err, dest):
     ) from cause
 
 
-cdef _run(_Job job, Cancel handle, on_progress):
-    """Wait for the job and finish it, whatever a signal handler or the callback raises."""
-    cdef int ended = 0
-    cdef int status = 0
-    cdef fb_job *running = job.job
-    if handle is not None:
-        handle.jobs.append(job)
-        if handle.cancelled:
-            fb_tar_cancel(running)
-    try:
-        while True:
-            with nogil:
-                ended = fb_tar_wait(running, TICK)
-            if ended:
-                break
-            PyErr_CheckSignals()
-            if on_progress is not None:
-                on_progress(fb_tar_progress(running))
-    except BaseException:
-        fb_tar_cancel(running)
-        raise
-    finally:
-        status = job.finish()
-        if handle is not None:
-            handle.jobs.remove(job)
-    if status < 0:
-        _raise(&job.error)
-    if on_progress is not None:
-        on_progress(job.result.size)
-
-
 cdef Extracted _extracted(_Job job, bint digests):
     cdef Extracted e = Extracted.__new__(Extracted)
     e.digest = "sha256:" + job.result.digest.decode() if digests else ""
@@ -260,7 +187,7 @@ cdef Extracted _extracted(_Job job, bint digests):
 
 # ---- errors ------------------------------------------------------------------------------------
 
-cdef _raise(fb_tar_error *error):
+cdef _raise(fb_error *error):
     from fastbox import errors
 
     if error.step == FB_STEP_CANCELLED:
@@ -309,11 +236,3 @@ cdef _error(errors, int step, int err, str why, str entry):
         return errors.ArchiveError(text)
     hint = "free some space on that file system" if err in (_errno.ENOSPC, _errno.EDQUOT) else None
     return errors.StoreError(text, hint=hint)
-
-
-cdef str _printable(const char *entry):
-    """The name on one line, and not too long for one."""
-    text = (<bytes>entry).decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text if len(text) <= 256 else text[:120] + "..." + text[-120:]

@@ -6,11 +6,9 @@ from __future__ import annotations
 import os
 import stat
 
-from ..volume.tree import Cursor
+from ..volume.tree import Cursor, same_content
 from .problems import shown
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1 << 18
 # What an extraction sets; the rest is the host's (labels) or overlayfs's own bookkeeping.
 _XATTRS = ("user.", "system.posix_acl_", "security.capability", "trusted.overlay.opaque")
 
@@ -95,7 +93,7 @@ class _Comparison:
             new = wanted.st_nlink == 1 or wanted.st_ino not in self._there
             if not self._linked_alike(wanted, here):
                 return "has other hard links"
-            if new and not _same_content(name, expected, found):
+            if new and not same_content(name, expected, found):
                 return "has other content"
         names = (f"/proc/self/fd/{directory}/{name}" for directory in (expected, found))
         return _xattrs_differ(*names)
@@ -127,22 +125,6 @@ class _Comparison:
             self._there.setdefault(wanted.st_ino, here.st_ino) == here.st_ino
             and self._back.setdefault(here.st_ino, wanted.st_ino) == wanted.st_ino
         )
-
-
-def _same_content(name: str, expected: int, found: int) -> bool:
-    fds = []
-    try:
-        for directory in (expected, found):
-            fds.append(os.open(name, _READ, dir_fd=directory))
-        while True:
-            first, second = (os.read(fd, _CHUNK) for fd in fds)
-            if first != second:
-                return False
-            if not first:
-                return True
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 def _xattrs_differ(expected: int | str, found: int | str) -> str:

@@ -49,7 +49,10 @@ def _parsed(data: bytes) -> Any:
 def _shown(value: Any) -> str:
     """JSON in Docker's shape, without anything that a terminal would obey."""
     text = json.dumps(value, indent="\t", ensure_ascii=False)
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text) + "\n"
+    # Escaped by json, which makes two of what is beyond U+FFFF.
+    return (
+        "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text) + "\n"
+    )
 
 
 COMMAND = FlagCommand(

@@ -8,7 +8,14 @@ from typing import IO, Any
 from . import output
 
 _QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
-_DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
+_DONE = (
+    "Pull complete",
+    "Already exists",
+    "Download complete",
+    "Pushed",
+    "Layer already exists",
+    "Skipped foreign layer",
+)
 
 
 class Progress:
@@ -103,25 +110,37 @@ class Progress:
     def _make_bars(self) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn
-        from rich.progress import Progress as Bars
         from rich.table import Column
 
         def text(template: str) -> TextColumn:
             return TextColumn(template, markup=False, table_column=Column(no_wrap=True))
 
-        return Bars(
+        console = Console(file=self.stream, highlight=False)
+        return _bars_class(console)(
             text("{task.description}:"),
             text("{task.fields[status]}"),
             BarColumn(),
-            _size_column(DownloadColumn),
-            console=Console(file=self.stream, highlight=False),
+            _size_column(DownloadColumn)(table_column=Column(no_wrap=True)),
+            console=console,
             auto_refresh=True,
         )
 
 
+def _bars_class(console: Any) -> Any:
+    from rich.constrain import Constrain
+    from rich.progress import Progress as Bars
+
+    class Narrower(Bars):
+        def get_renderable(self) -> Any:
+            # Room for the ^C that a terminal shows: on a line of its own, it would have the bars
+            # drawn again in the wrong place.
+            return Constrain(super().get_renderable(), console.width - 2)
+
+    return Narrower
+
+
 def _size_column(base: Any) -> Any:
-    """Sizes only while bytes are counted, in one line each."""
-    from rich.table import Column
+    """Sizes only while bytes are counted."""
 
     class Sizes(base):  # type: ignore[misc]
         def render(self, task: Any) -> Any:
@@ -129,7 +148,7 @@ def _size_column(base: Any) -> Any:
 
             return super().render(task) if task.fields["status"] in _QUIET else Text("")
 
-    return Sizes(table_column=Column(no_wrap=True))
+    return Sizes
 
 
 def _plain(text: str) -> str:

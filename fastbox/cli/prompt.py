@@ -26,16 +26,23 @@ def ask(question: str) -> str:
 
 def ask_secret(question: str) -> str:
     """The same, from a terminal that does not show what is typed."""
+    import signal
     import termios
+
+    def hide(*_: object) -> None:
+        termios.tcsetattr(0, termios.TCSAFLUSH, silent)
 
     before = termios.tcgetattr(0)
     silent = [*before]
     silent[3] &= ~termios.ECHO
+    # Ctrl-Z gives the terminal to the shell, which lets it show everything again.
+    known = signal.signal(signal.SIGCONT, hide)
     try:
         # What was typed ahead was shown; it is no password. What comes after the question is one.
-        termios.tcsetattr(0, termios.TCSAFLUSH, silent)
+        hide()
         output.write(question)
         return sys.stdin.readline().rstrip("\r\n")
     finally:
+        signal.signal(signal.SIGCONT, known)
         termios.tcsetattr(0, termios.TCSADRAIN, before)
         output.write("\n")

@@ -46,13 +46,13 @@ def search(app: App, values: Values, words: list[str]) -> int:
 
 
 def row(result: SearchResult, *, trunc: bool = True) -> dict[str, Callable[..., Any]]:
-    """The fields of one line."""
+    """The fields of one line, in the order of ``{{json .}}`` (Docker's)."""
     return {
-        "Name": lambda: result.name,
         "Description": lambda: _description(result.description or "", trunc),
-        "StarCount": lambda: str(result.star_count),
-        "IsOfficial": lambda: "[OK]" if result.is_official else "",
         "IsAutomated": lambda: "[OK]" if result.is_automated else "",
+        "IsOfficial": lambda: "[OK]" if result.is_official else "",
+        "Name": lambda: result.name,
+        "StarCount": lambda: str(result.star_count),
     }
 
 

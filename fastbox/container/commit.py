@@ -5,6 +5,7 @@ in its place: it takes the same time however much was changed. The container goe
 changes, in ``ContainerRecord.committed``. What is killed in between leaves it whole:
 
 1. The layer's metadata are written, and an empty directory under its name, owned as the upper one.
+   It is locked until the third step, so that nobody takes it for the layer.
 2. The record names the layer, on top of the others. It is empty: nothing has changed.
 3. Layer and upper directory swap their places, in one step. Nothing has changed again.
 4. The image is made to exist, by one entry of the index.
@@ -18,12 +19,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, InvalidArgument, NotFound
 from ..image import pending
 from ..image.building import add_built
+from ..image.naming import new_name
+from ..locks import lock
 from ..oci import image as oci
 from ..oci import reference as references
 from ..oci import text, times
@@ -63,9 +66,10 @@ def commit(
     """
     text.check("the commit message", message)
     text.check("the author", author)
-    name = _name(reference)
+    name = new_name(reference, "refusing to create a tag with a digest reference")
     store = lifecycle.store
     with images.lease():
+        images.check_driver()  # before the container's lock: it may take the index's
         record = store.load_record(container_id)
         parent = _parent(images, record)
         if len(parent.manifest.layers) >= oci.MAX_LAYERS:
@@ -93,15 +97,6 @@ def commit(
     if name is not None:
         images.journal.image("tag", image.id, references.parse(name).familiar, image.config)
     return image
-
-
-def _name(reference: str | None) -> str | None:
-    if not reference:
-        return None
-    parsed = references.parse(reference)
-    if parsed.digest:
-        raise InvalidArgument("refusing to create a tag with a digest reference")
-    return parsed.canonical
 
 
 def _parent(images: ImageStore, record: ContainerRecord) -> Loaded:
@@ -218,29 +213,42 @@ def _swapped(
     store, layers_dir = lifecycle.store, lifecycle.layers_dir
     directory = store.directory(record.id)
     before = record.layers, record.committed
-    name = pending.announce(images.layers, made)
-    _make_alike(f"{directory}/upper", f"{layers_dir}/{name}")
-    record.layers = [name, *own, *layered.image_layers(record)]
-    record.committed = [name, *own]
-    store.save_record(record)
-    try:
-        exchange(f"{directory}/upper", f"{layers_dir}/{name}")
-    except OSError as error:
-        record.layers, record.committed = before
+    with _empty_layer(images, f"{directory}/upper", made) as name:
+        record.layers = [name, *own, *layered.image_layers(record)]
+        record.committed = [name, *own]
         store.save_record(record)
-        images.layers.remove(name)
-        if error.errno not in _CANNOT_SWAP:
-            raise
-        return ""
+        try:
+            exchange(f"{directory}/upper", f"{layers_dir}/{name}")
+        except OSError as error:
+            record.layers, record.committed = before
+            store.save_record(record)
+            images.layers.remove(name)
+            if error.errno not in _CANNOT_SWAP:
+                raise
+            return ""
     # Where overlayfs keeps an index, that is of the one upper directory.
     remove_tree(f"{directory}/work/index")
     return name
 
 
+@contextlib.contextmanager
+def _empty_layer(images: ImageStore, like: str, made: oci.History) -> Iterator[str]:
+    """Make an empty layer that has what another directory's own status has; its name. Meanwhile it
+    is locked: else whoever settles layers would note of this one that it is whole."""
+    staged = images.stage_layer()
+    try:
+        with lock(staged):
+            _make_alike(like, staged)
+            name = pending.announce(images.layers, made)
+            os.rename(staged, os.path.join(images.layers.directory, name))
+            yield name
+    finally:
+        images.discard_layer(staged)
+
+
 def _make_alike(source: str, target: str) -> None:
-    """An empty directory with owner, mode, times and attributes of another."""
+    """Give a directory owner, mode, times and attributes of another."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.mkdir(target, 0o700)
     with contextlib.ExitStack() as opened:
         fds = []
         for path in (source, target):

@@ -11,14 +11,15 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
-from ..volume.tree import Copy, Cursor, Entries
+from ..volume.tree import Copy, Cursor, Entries, same_content
 from .changes import undisturbed
 from .flatten import Bound, Root
 from .graph import INIT_LAYER, Driver, mount_point
+from .layered import Stack
 
 if TYPE_CHECKING:
     from .record import Container, ContainerRecord
@@ -28,9 +29,7 @@ WHITEOUT = ".wh."  # before the name of what a layer takes away (image-spec, lay
 OPAQUE = ".wh..wh..opq"  # in a directory that hides what is below it
 _HIDING = (errno.ENOTDIR, errno.ELOOP)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK = 1 << 18
 
 
 class CopyDriver(Driver):
@@ -115,9 +114,9 @@ def _image(record: ContainerRecord, layers_dir: str) -> Merged:
     return Merged([f"{layers_dir}/{name}" for name in names])
 
 
-class Merged:
+class Merged(Stack):
     """Walks through the layers of an image as through the one tree that they make; deletions are
-    what the names say. Close it.
+    what the names say.
 
     Args:
         directories: top first.
@@ -125,32 +124,8 @@ class Merged:
 
     opaque = False
 
-    def __init__(self, directories: Sequence[str]) -> None:
-        self._cursors: list[Cursor] = []
-        top: list[int] = []
-        try:
-            for number, path in enumerate(directories):
-                self._cursors.append(Cursor(os.path.realpath(path)))
-                top.append(number)
-                if self._has(number, OPAQUE):
-                    break
-        except BaseException:
-            self.__exit__()
-            raise
-        # Which of them have the directory, at each level of the way.
-        self._levels = [top]
-
-    def __enter__(self) -> Merged:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for cursor in self._cursors:
-            cursor.__exit__()
-
-    @property
-    def fd(self) -> int:
-        """The topmost of the directories: owner, mode and times are its."""
-        return self._cursors[self._levels[-1][0]].fd
+    def __init__(self, directories: Iterable[str]) -> None:
+        super().__init__(_visible(directories))
 
     def entries(self) -> Entries:
         """See ``Cursor.entries``."""
@@ -186,13 +161,16 @@ class Merged:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         self._levels.append(entered)
 
-    def up(self) -> None:
-        """Back to where ``down`` was called."""
-        for number in self._levels.pop():
-            self._cursors[number].up()
-
     def _has(self, number: int, name: str) -> bool:
         return _stat(self._cursors[number].fd, name) is not None
+
+
+def _visible(directories: Iterable[str]) -> Iterator[str]:
+    """The layers down to the one that hides all below it."""
+    for path in directories:
+        yield os.path.realpath(path)
+        if os.path.lexists(f"{path}/{OPAQUE}"):
+            return
 
 
 # ---- what has changed --------------------------------------------------------------------------
@@ -300,7 +278,7 @@ class _Comparison:
             return True
         if stat.S_ISLNK(ours.st_mode):
             return os.readlink(mine) != os.readlink(image)
-        return stat.S_ISREG(ours.st_mode) and not _same_content(name, self._root.fd, where)
+        return stat.S_ISREG(ours.st_mode) and not same_content(name, self._root.fd, where)
 
 
 def _signature(of: os.stat_result) -> tuple[int, ...]:
@@ -321,20 +299,6 @@ def _xattrs(path: str) -> dict[str, bytes]:
         for name in names
         if name == "security.capability" or not name.startswith("security.")
     }
-
-
-def _same_content(name: str, *directories: int) -> bool:
-    with contextlib.ExitStack() as opened:
-        fds = []
-        for directory in directories:
-            fds.append(os.open(name, _READ, dir_fd=directory))
-            opened.callback(os.close, fds[-1])
-        while True:
-            first, second = (os.read(fd, _CHUNK) for fd in fds)
-            if first != second:
-                return False
-            if not first:
-                return True
 
 
 class _Changed:

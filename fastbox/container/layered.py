@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..volume.tree import OPAQUE, Cursor, Entries
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .record import ContainerRecord
 
 _HIDING = (errno.ENOTDIR, errno.ELOOP)
@@ -53,15 +55,14 @@ def is_opaque(directory: int) -> bool:
         return False
 
 
-class Layered:
-    """Walks through upper directories of overlays, one on the other, as if they were one. What one
-    of them deletes is an entry (a whiteout), as in each of them. Close it.
+class Stack:
+    """Trees that lie one on the other, and what moves through them at once. Close it.
 
     Args:
         directories: top first.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Iterable[str]) -> None:
         self._cursors: list[Cursor] = []
         try:
             for path in directories:
@@ -72,7 +73,7 @@ class Layered:
         # Which of them have the directory, at each level of the way.
         self._levels = [list(range(len(self._cursors)))]
 
-    def __enter__(self) -> Layered:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -84,10 +85,26 @@ class Layered:
         """The topmost of the directories: owner, mode and times are its."""
         return self._cursors[self._levels[-1][0]].fd
 
+    def up(self) -> None:
+        """Back to where ``down`` was called; see ``Cursor.up``."""
+        for number in self._levels.pop():
+            self._cursors[number].up()
+
+
+class Layered(Stack):
+    """Walks through upper directories of overlays, one on the other, as if they were one. What one
+    of them deletes is an entry (a whiteout), as in each of them."""
+
+    def __init__(self, directories: Iterable[str]) -> None:
+        super().__init__(directories)
+        # Whether one of them hides what is below it: it has deleted the directory, and one above
+        # has made it again, which need not be marked as opaque.
+        self._hides = [False]
+
     @property
     def opaque(self) -> bool:
         """Whether they hide what is below all of them."""
-        return is_opaque(self._cursors[self._levels[-1][-1]].fd)
+        return self._hides[-1] or is_opaque(self._cursors[self._levels[-1][-1]].fd)
 
     def entries(self) -> Entries:
         """See ``Cursor.entries``; what vanishes meanwhile is left out."""
@@ -111,6 +128,7 @@ class Layered:
         """
         entered: list[int] = []
         failure: OSError | None = None
+        hides = False
         for number in self._levels[-1]:
             try:
                 self._cursors[number].down(name)
@@ -121,6 +139,7 @@ class Layered:
                 if error.errno not in _HIDING:
                     raise
                 failure = failure or error
+                hides = True
                 break
             entered.append(number)
             if is_opaque(self._cursors[number].fd):
@@ -129,11 +148,12 @@ class Layered:
             assert failure is not None
             raise failure
         self._levels.append(entered)
+        self._hides.append(hides)
 
     def up(self) -> None:
         """Back to where ``down`` was called; see ``Cursor.up``."""
-        for number in self._levels.pop():
-            self._cursors[number].up()
+        self._hides.pop()
+        super().up()
 
 
 def size(directories: Sequence[str]) -> int:

@@ -457,11 +457,12 @@ class ContainerStore:
             self.directory(container_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )
         try:
-            # Not a file that is replaced when it changes.
+            # Not a file that is replaced when it changes; nor the upper directory, which a commit
+            # makes a layer, and which a container may lock itself where it is its root.
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            upper = os.open("upper", flags, dir_fd=directory)
+            work = os.open("work", flags, dir_fd=directory)
             try:
-                fcntl.flock(upper, fcntl.LOCK_SH)
+                fcntl.flock(work, fcntl.LOCK_SH)
 
                 def read() -> int | None:
                     try:
@@ -477,7 +478,7 @@ class ContainerStore:
 
                 yield read
             finally:
-                os.close(upper)
+                os.close(work)
         finally:
             os.close(directory)
 

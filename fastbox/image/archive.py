@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
-from ..errors import ArchiveError, FastboxError, InvalidArgument, StoreError
+from ..errors import ArchiveError, FastboxError, StoreError
 from ..oci import digest as digests
 from ..oci import image as oci
 from . import sources, tarball
@@ -309,16 +309,8 @@ def opened(source: str | IO[bytes]) -> Iterator[Archive]:
     elif os.path.isdir(source):
         yield Layout(source)
     else:
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            why = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
-            raise InvalidArgument(f"open {source}: {why}") from error
-        try:
-            with _descriptor(fd, source) as archive:
-                yield archive
-        finally:
-            os.close(fd)
+        with sources.open_file(source) as fd, _descriptor(fd, source) as archive:
+            yield archive
 
 
 @contextlib.contextmanager

@@ -125,13 +125,6 @@ class Finding:
         self.load(entry)
         return self._image(self.image_id(entry))
 
-    def lookup(self, name_or_id: str) -> Image | None:
-        """Like ``resolve``; None for an image that does not exist or cannot be used."""
-        try:
-            return self.resolve(name_or_id)
-        except (NotFound, StoreError, ImageError):
-            return None
-
     def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
         """The entry that ``text`` means, and the reference if it was by name, not by id.
 
@@ -144,8 +137,8 @@ class Finding:
             for entry in entries:
                 if digest in (self.image_id(entry), entry.digest):
                     return entry, None
-            for entry in entries:  # the id by which other machines know it
-                if (entry.annotations or {}).get(CONFIG) == digest:
+            for entry in entries:
+                if _config(entry) == digest:
                     return entry, None
             raise NotFound(f"No such image: {text}")
         reference, invalid = try_parse(text)
@@ -155,13 +148,14 @@ class Finding:
                 if answers_to(entry, reference):
                     return entry, reference
         if digests.is_hex(plain):
-            found = {i: e for e in entries if (i := self.image_id(e))[7:].startswith(plain) and i}
-            if len(found) > 1:
-                raise Ambiguous(
-                    f"ambiguous reference: {text}", hint=f"it fits {len(found)} image ids"
-                )
-            if found:
-                return next(iter(found.values())), None
+            for id_of in (self.image_id, _config):
+                found = {i: e for e in entries if (i := id_of(e))[7:].startswith(plain) and i}
+                if len(found) > 1:
+                    raise Ambiguous(
+                        f"ambiguous reference: {text}", hint=f"it fits {len(found)} image ids"
+                    )
+                if found:
+                    return next(iter(found.values())), None
         if reference is None:
             assert invalid is not None
             raise invalid
@@ -230,6 +224,11 @@ class Finding:
             info = self.layers.read(layer_name(diff_id))
             total += layer.size if info is None else max(info.size, 0)
         return total
+
+
+def _config(entry: oci.Descriptor) -> str:
+    """The id by which other machines know a committed image, ``""`` for any other."""
+    return (entry.annotations or {}).get(CONFIG, "")
 
 
 def _noted(group: list[oci.Descriptor], key: str) -> str:

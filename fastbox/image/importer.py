@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
-from ..errors import ArchiveError, InvalidArgument
+from ..errors import ArchiveError
 from ..oci import image as oci
 from ..oci import platform as platforms
-from ..oci import reference as references
 from ..oci import text, times
 from . import changes as dockerfile
 from . import feed
 from .building import add_built
 from .layers import storing
+from .naming import new_name
 from .sources import Read, decompressed, opened
 from .unpack import space_for_layer
 
@@ -57,7 +57,7 @@ def import_image(
         StoreError: the disk is full, or the like. In every case nothing is left.
     """
     text.check("the commit message", message)
-    name = _name(reference)
+    name = new_name(reference, "cannot import digest reference")
     config = dockerfile.apply(None, changes)
     target = platforms.parse(platform) if platform else platforms.host()
     from_where = text.replaced(source) if isinstance(source, str) else "-"
@@ -79,15 +79,6 @@ def import_image(
         image = add_built(store, document, [layer], name)
     store.journal.image("import", image.id, image.id, image.config)
     return image
-
-
-def _name(reference: str | None) -> str | None:
-    if not reference:
-        return None
-    parsed = references.parse(reference)
-    if parsed.digest:
-        raise InvalidArgument("cannot import digest reference")
-    return parsed.canonical
 
 
 # ---- the layer -------------------------------------------------------------------------------

@@ -179,6 +179,10 @@ class LayerStore:
             return name
         return found if "/" not in found else name
 
+    def is_name_of_another(self, name: str) -> bool:
+        """Whether it is a symlink, see ``link``."""
+        return os.path.islink(os.path.join(self.directory, name))
+
     def path(self, diff_id: str) -> str | None:
         """Directory of a layer, None when it is not unpacked."""
         if self.info(diff_id) is None:
@@ -305,7 +309,7 @@ class LayerStore:
     def size(self, name: str) -> int:
         """Bytes that a layer's files take, 0 where nothing is known of it. A layer that is only
         another name (a symlink) takes none."""
-        if os.path.islink(os.path.join(self.directory, name)):
+        if self.is_name_of_another(name):
             return 0
         with contextlib.suppress(StoreError):
             info = self.read(name)
@@ -329,7 +333,7 @@ class LayerStore:
         """Seconds since the layer was committed."""
         for path in (self._meta_path(name), os.path.join(self.directory, name)):
             with contextlib.suppress(OSError):
-                return now - os.stat(path).st_mtime
+                return now - os.lstat(path).st_mtime
         return 0.0
 
     def _meta_path(self, name: str) -> str:

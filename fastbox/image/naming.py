@@ -73,6 +73,23 @@ def try_parse(text: str) -> tuple[references.Reference | None, InvalidArgument |
         return None, error
 
 
+def new_name(reference: str | None, refusal: str) -> str | None:
+    """The canonical name for an image that is to be made; None without a reference.
+
+    Args:
+        refusal: what to say of a reference with a digest, which nobody knows yet.
+
+    Raises:
+        InvalidArgument
+    """
+    if not reference:
+        return None
+    parsed = references.parse(reference)
+    if parsed.digest:
+        raise InvalidArgument(refusal)
+    return parsed.canonical
+
+
 def answers_to(entry: oci.Descriptor, reference: references.Reference) -> bool:
     """Whether a reference means this entry."""
     if reference.digest is None:

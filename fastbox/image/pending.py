@@ -11,6 +11,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from ..errors import StoreError
 from ..locks import lock
 from ..oci import image as oci
 from ..volume import tree
@@ -57,7 +58,12 @@ def adopt(layers: LayerStore, name: str) -> LayerInfo:
 
 def unsettled(layers: LayerStore) -> list[str]:
     """Names of the layers that ``settle`` is to be called for."""
-    return [name for name in layers.names() if _is_unsettled(layers, name)]
+    found = []
+    for name in layers.names():
+        with contextlib.suppress(StoreError):  # damaged metadata are no reason to leave the others
+            if _is_unsettled(layers, name):
+                found.append(name)
+    return found
 
 
 def _is_unsettled(layers: LayerStore, name: str) -> bool:

@@ -74,13 +74,13 @@ def prune(
         removal.drop(store, gone)
         kept = removal.alive(store, store.entries())
         doomed = removal.garbage(store, candidates, kept, everything=every)
-        sizes = dict(_sizes(store, doomed, _partial(store) if every else ()))
-        is_swept = _sweep(store, doomed, every)
+        sizes = dict(_sizes(store, doomed, removal.partial(store) if every else ()))
+        is_swept = removal.sweep(store, doomed, everything=every) is not None
     deadline = time.monotonic() + PATIENCE
     while not is_swept and time.monotonic() < deadline:
         time.sleep(_STEP)
         with store.locked():
-            is_swept = _sweep(store, doomed, every)
+            is_swept = removal.sweep(store, doomed, everything=every) is not None
     with contextlib.suppress(StoreError):
         trash.empty(store.trash)
     for path, size in sizes.items():
@@ -89,22 +89,6 @@ def prune(
         elif not is_swept:
             result.left += size
     return result
-
-
-def _sweep(store: ImageStore, doomed: Reach, every: bool) -> bool:
-    if removal.sweep(store, doomed, everything=every) is None:
-        return False
-    for path in _partial(store) if every else ():
-        trash.move(path, store.trash)
-    return True
-
-
-def _partial(store: ImageStore) -> list[str]:
-    """Partial downloads."""
-    with contextlib.suppress(OSError):
-        names = os.listdir(store.blobs.ingest)
-        return [os.path.join(store.blobs.ingest, name) for name in names]
-    return []
 
 
 def _sizes(store: ImageStore, reach: Reach, paths: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -216,7 +200,7 @@ def _totals(
     alive = removal.alive(store, kept)
     doomed = removal.garbage(store, gone, alive, everything=True)
     there = Reach(blobs=set(store.blobs.digests()), layers=set(store.layers.names()))
-    partial = _partial(store)
+    partial = removal.partial(store)
     return (
         sum(size for _, size in _sizes(store, there, partial)),
         sum(size for _, size in _sizes(store, doomed, partial)),

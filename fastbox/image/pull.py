@@ -7,8 +7,9 @@ makes the image exist before all of it is there and verified.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -84,15 +85,9 @@ def pull(
     wanted = _Choice.of(platform, all_platforms)
     guard = guard or Guard()
     parallel = max_parallel or configuration.load().max_concurrent_downloads
-    try:
-        client = connect(where, guard, policy, connections=parallel)
-        try:
-            job = _Pull(store, where, wanted, client, progress)
-            return job.run(parallel, max_layer_bytes)
-        finally:
-            client.close()
-    finally:
-        guard.close()
+    with _connected(where, guard, policy, parallel) as client:
+        job = _Pull(store, where, wanted, client, progress)
+        return job.run(parallel, max_layer_bytes)
 
 
 def pull_all(
@@ -123,21 +118,30 @@ def pull_all(
     guard = Guard()
     parallel = max_parallel or configuration.load().max_concurrent_downloads
     results = []
+    with _connected(where, guard, policy, parallel) as client:
+        for tag in client.tags():
+            one = msgspec.structs.replace(where, tag=tag)
+            client.retag(one)
+            tell(ProgressEvent(tag, f"Pulling from {where.path}"))
+            result = _Pull(store, one, wanted, client, progress).run(parallel, max_layer_bytes)
+            tell(ProgressEvent("", f"Digest: {result.digest}"))
+            results.append(result)
+    return results
+
+
+@contextlib.contextmanager
+def _connected(
+    where: Reference, guard: Guard, policy: Policy | None, connections: int
+) -> Iterator[Source]:
+    """The client to pull with; both are closed at the end, it and the guard."""
     try:
-        client = connect(where, guard, policy, connections=parallel)
+        client = connect(where, guard, policy, connections=connections)
         try:
-            for tag in client.tags():
-                one = msgspec.structs.replace(where, tag=tag)
-                client.retag(one)
-                tell(ProgressEvent(tag, f"Pulling from {where.path}"))
-                result = _Pull(store, one, wanted, client, progress).run(parallel, max_layer_bytes)
-                tell(ProgressEvent("", f"Digest: {result.digest}"))
-                results.append(result)
+            yield client
         finally:
             client.close()
     finally:
         guard.close()
-    return results
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -341,6 +345,7 @@ class _Pull:
         """What else an index leads to: the manifests are stored now, the blobs are for later."""
         wanted: list[Wanted] = []
         pending = [(index.data, index.media_type, 0)]
+        size = 0
         for data, media_type, depth in pending:
             if not _is_index(data, media_type):
                 for blob in oci.blobs_of(data):
@@ -353,6 +358,9 @@ class _Pull:
             for entry in oci.decode_index(data, media_type).manifests:
                 self._guard.check()
                 child, child_type = self._child(client, entry)
+                size += len(child)
+                if size > oci.MAX_DOCUMENTS:
+                    raise ImageError(f"the manifests of {self._reference.familiar} are too large")
                 self._store.put_blob(child)
                 pending.append((child, child_type, depth + 1))
         return wanted

@@ -169,6 +169,7 @@ class _Push:
 
     def run(self, name: Reference, platform: platforms.Platform | None) -> PushResult:
         store, client = self.store, self.client
+        client.retag(name)
         entry = sealed(store, name.canonical)
         top = entry if platform is None else _of_platform(store, entry, platform, name)
         plan = _Plan()

@@ -280,15 +280,16 @@ def collect(store: ImageStore) -> int:
     return freed or 0
 
 
-def release(store: ImageStore, layers: Iterable[str]) -> None:
-    """Layers of a container that is gone: delete those that nothing else refers to."""
+def release(store: ImageStore, layers: Iterable[str]) -> int:
+    """Layers of a container that is gone: delete those that nothing else refers to; bytes freed."""
     gone = Reach()
     for name in layers:
         _reach_layer(store, name, gone)
     with store.locked():
-        sweep(store, gone)
+        freed = sweep(store, gone)
     with contextlib.suppress(StoreError):
         trash.empty(store.trash)
+    return freed or 0
 
 
 def sweep(store: ImageStore, candidates: Reach, *, everything: bool = False) -> int | None:
@@ -310,8 +311,12 @@ def sweep(store: ImageStore, candidates: Reach, *, everything: bool = False) -> 
         kept = alive(store, store.entries())
         found = garbage(store, with_noted(store, candidates), kept, everything=everything)
         freed = sum(store.blobs.remove(digest) for digest in found.blobs)
+        for path in partial(store) if everything else ():
+            trash.move(path, store.trash)
         if store.layers.in_use is not None:
-            freed += sum(store.layers.remove(name) for name in found.layers)
+            # Names first: one that leads nowhere would look like damage.
+            names = sorted(found.layers, key=store.layers.is_name_of_another, reverse=True)
+            freed += sum(store.layers.remove(name) for name in names)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_note_path(store))
         return freed
@@ -343,6 +348,10 @@ def garbage(store: ImageStore, candidates: Reach, kept: Reach, *, everything: bo
     """
     now = time.time()
     limit = BLOB_GRACE if everything else GRACE
+    # They may have been noted before they were sealed.
+    candidates = Reach(blobs=set(candidates.blobs), layers=set(candidates.layers))
+    for name in list(candidates.layers):
+        _reach_layer(store, name, candidates)
     found = Reach()
     for digest in store.blobs.digests():
         if digest not in kept.blobs and (
@@ -355,6 +364,14 @@ def garbage(store: ImageStore, candidates: Reach, kept: Reach, *, everything: bo
         ):
             found.layers.add(name)
     return found
+
+
+def partial(store: ImageStore) -> list[str]:
+    """Partial downloads."""
+    with contextlib.suppress(OSError):
+        names = os.listdir(store.blobs.ingest)
+        return [os.path.join(store.blobs.ingest, name) for name in names]
+    return []
 
 
 # ---- what could not be deleted because of a lease ------------------------------------------------
@@ -442,4 +459,6 @@ def _reach_layer(store: ImageStore, name: str, reach: Reach) -> None:
         info = store.layers.read(target)
     if info is not None and info.sealed is not None:
         reach.blobs.add(info.sealed.digest)
-        reach.layers.add(layer_name(info.sealed.diff_id))
+        # Of layers with the same content, that name is one's only.
+        link = layer_name(info.sealed.diff_id)
+        reach.layers.update((link, store.layers.target(link)))

@@ -37,10 +37,10 @@ def sealed(store: ImageStore, name_or_id: str) -> oci.Descriptor:
         StoreError: a layer cannot be packed.
     """
     entry, _ = store.find(name_or_id)
-    if not is_pending(entry):
-        return entry
-    _seal(store, entry)
-    entry, _ = store.find(name_or_id)
+    while is_pending(entry):
+        with contextlib.suppress(NotFound):  # said of what the name means now, if it means anything
+            _seal(store, entry)
+        entry, _ = store.find(name_or_id)  # perhaps another one by now
     return entry
 
 
@@ -82,6 +82,8 @@ def compression() -> Literal["none", "gzip", "zstd"]:
 
 def _seal(store: ImageStore, entry: oci.Descriptor) -> None:
     with store.lease():
+        if all(other.digest != entry.digest for other in store.entries()):
+            raise NotFound(f"No such image: {entry.digest}")  # removed before there was a lease
         loaded = store.load(entry)
         diff_ids = list(loaded.config.rootfs.diff_ids)
         layers = list(loaded.manifest.layers)

@@ -42,15 +42,26 @@ def opened(source: str | IO[bytes]) -> Iterator[Read]:
         with _url(source) as read:
             yield read
     else:
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            why = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
-            raise InvalidArgument(f"open {source}: {why}") from error
-        try:
+        with open_file(source) as fd:
             yield of_descriptor(fd, source)
-        finally:
-            os.close(fd)
+
+
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[int]:
+    """Descriptor of a file to read.
+
+    Raises:
+        InvalidArgument: it cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        why = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        raise InvalidArgument(f"open {path}: {why}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def of_descriptor(fd: int, name: str) -> Read:

@@ -135,7 +135,7 @@ class ImageStore(Finding):
                 found = graphdriver.choose(self.root, self.layers.staging)
         self.driver = found
 
-    def _check_driver(self) -> None:
+    def check_driver(self) -> None:
         """See, before a layer is made, that the configuration agrees.
 
         Raises:
@@ -257,7 +257,7 @@ class ImageStore(Finding):
         """A new directory for unpacking a layer. The caller holds a lease until ``commit_layer``
         or ``discard_layer``."""
         self.prepare()
-        self._check_driver()
+        self.check_driver()
         return self.layers.stage()
 
     def commit_layer(

@@ -21,6 +21,7 @@ from .healthcheck import Healthcheck
 MAX_DOCUMENT = 4 * 1024 * 1024  # bytes of a manifest, index or config (CVE-2023-25153)
 MAX_LAYERS = 127  # Docker's limit, and about what overlayfs mounts
 MAX_MANIFESTS = 1000
+MAX_DOCUMENTS = 64 * 1024 * 1024  # bytes of all documents to which one index leads
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -31,6 +31,7 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
     "mips64el": "mips64le",
 }
+_MAX_WORD = 50  # characters; nobody's is as long
 _OS_NAMES = frozenset(("linux", "windows", "darwin", "freebsd"))
 
 
@@ -47,8 +48,8 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def normalise(system: str, architecture: str, variant: str = "") -> Platform:
-    """The one spelling of a platform among its aliases."""
-    system, architecture, variant = system.lower(), architecture.lower(), variant.lower()
+    """The one spelling of a platform among its aliases, fit to print wherever it came from."""
+    system, architecture, variant = map(_plain, (system, architecture, variant))
     if architecture == "armhf":
         architecture, variant = "arm", variant or "v7"
     elif architecture == "armel":
@@ -63,6 +64,10 @@ def normalise(system: str, architecture: str, variant: str = "") -> Platform:
     if architecture == "arm" and not variant:
         variant = "v7"
     return Platform(system, architecture, variant)
+
+
+def _plain(word: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in word[:_MAX_WORD].lower())
 
 
 def parse(text: str) -> Platform:

@@ -140,6 +140,9 @@ class Authorizer:
 
     def _credentials(self) -> Credentials | None:
         """Look them up once. A failing helper leaves us anonymous, which is said in ``note``."""
+        if self._loaded is None and not self._is_private():
+            self._loaded = (None, None)
+            self.note = f"credentials are not sent to {self._registry} without TLS"
         if self._loaded is None:
             try:
                 self._loaded = (
@@ -151,27 +154,36 @@ class Authorizer:
                 self.note = error.message
         return self._loaded[0]
 
+    def _is_private(self) -> bool:
+        """Whether nobody listens, or the user does not mind: a mirror's URL may be plain HTTP."""
+        registry = self._registry
+        return (
+            registry.scheme == "https"
+            or hosts.is_loopback(registry.host)
+            or self._transport.insecure.covers(registry)
+        )
+
     def _token(self, challenge: Challenge, found: Credentials | None) -> Token:
         realm = challenge.get("realm")
         target = hosts.check_realm(realm, self._registry, self._transport.insecure.covers)
         if found is not None and not hosts.same_family(self._registry.host, target.host):
             # The registry may be honest and its token service elsewhere; it may also have been
-            # told to name a stranger (CVE-2026-33540). What the user has for that very host may
-            # go there, nothing else.
-            found = self._for_stranger(str(target))
+            # told to name a stranger (CVE-2026-33540).
+            found = self._for_stranger(str(target), found)
 
         def ask() -> Token:
             return self._ask(challenge, realm, target, found)
 
         return persist(ask, self._transport.guard, self._policy)
 
-    def _for_stranger(self, stranger: str) -> Credentials | None:
+    def _for_stranger(self, stranger: str, own: Credentials) -> Credentials | None:
+        """The registry's credentials, if the user has the same ones for that very host. With other
+        ones, the registry would be given a token for an account elsewhere, and chose its scope."""
         found = credentials.find(stranger)
-        if found is None:
-            self.note = f"credentials are not sent to {stranger}, a stranger to {self._registry}"
-        elif found.identity_token:
-            found = None
-        return found
+        if found is not None and not found.identity_token and found.basic() == own.basic():
+            return found
+        self.note = f"credentials are not sent to {stranger}, a stranger to {self._registry}"
+        return None
 
     def _ask(
         self, challenge: Challenge, realm: str, target: hosts.Origin, found: Credentials | None

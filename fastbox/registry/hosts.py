@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
 
-from ..errors import RegistryError
+from ..errors import InvalidArgument, RegistryError
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_HOST = "registry-1.docker.io"
@@ -50,10 +50,19 @@ def base_urls(domain: str, insecure: Callable[[Origin], bool] | None = None) -> 
 
     Args:
         insecure: whether the user excepts a host.
+
+    Raises:
+        InvalidArgument: the domain is fit for a reference, but no host.
     """
     host = registry_host(domain)
     urls = [f"https://{host}"]
-    found = origin(urls[0])
+    try:
+        found = origin(urls[0])
+    except ValueError as error:
+        reason = str(error)
+        raise InvalidArgument(
+            f"cannot reach registry {host}: {reason[:1].lower()}{reason[1:]}"
+        ) from None
     if is_loopback(found.host) or (insecure is not None and insecure(found)):
         urls.append(f"http://{host}")
     return urls

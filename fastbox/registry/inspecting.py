@@ -43,7 +43,6 @@ def inspect(
     verbose: bool = False,
     insecure: bool = False,
     policy: Policy | None = None,
-    guard: Guard | None = None,
 ) -> Inspected:
     """Fetch a manifest or index.
 
@@ -56,7 +55,7 @@ def inspect(
         AuthError, RegistryError, DigestMismatch, ImageError: as for pulls.
     """
     where = references.parse(reference).tagged()
-    guard = guard or Guard()
+    guard = Guard()
     client = Client(where, guard, policy or Policy(), connections=1, insecure=insecure)
     try:
         try:
@@ -87,9 +86,13 @@ def _look_closer(
         found.parts.append(Part(where.canonical, descriptor, document.data))
         return
     found.several = True
+    size = 0
     for child in decoded.manifests:
         if child.size > oci.MAX_DOCUMENT:
             raise ImageError(f"manifest {child.digest} is too large: {child.size} bytes")
+        size += child.size
+        if size > oci.MAX_DOCUMENTS:
+            raise ImageError(f"the manifests of {where.familiar} are too large")
         data = child.embedded() or client.manifest(child.digest, size=child.size).data
         descriptor = msgspec.to_builtins(msgspec.structs.replace(child, data=None))
         found.parts.append(Part(f"{where.canonical}@{child.digest}", descriptor, data))

@@ -6,17 +6,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from ..errors import AuthError, InvalidArgument, NotFound
+from ..errors import AuthError, InvalidArgument, NotFound, RegistryError
 from ..oci.reference import Reference
 from ..oci.text import check
 from . import credentials, hosts, keeping, reply
 from .auth import CLIENT_ID, Authorizer, Token
 from .challenge import Challenge
-from .client import Client, drain
+from .client import Client
 from .credentials import Credentials
 from .guard import Guard
 from .retry import Policy, persist
-from .transport import Transport
+from .transport import Response, Transport
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -96,6 +96,10 @@ def login(
     check("the password", secret.password)
     if ":" in secret.username:
         raise InvalidArgument("a user name cannot contain a colon (RFC 7617)")
+    try:
+        secret.basic()
+    except UnicodeEncodeError:  # an argument of other bytes
+        raise InvalidArgument("user name and password have to be UTF-8") from None
     token = verify(domain, secret, policy=policy, guard=guard)
     if token:
         secret = Credentials(secret.username, "", token)
@@ -152,7 +156,7 @@ class _LoginClient(Client):
         def ask() -> None:
             response = self._request("GET", "", {}, path="")
             if response.status == 200:
-                drain(response)
+                self._check_page(response)
                 return
             failure = reply.read(response)
             if failure.status in (401, 403):
@@ -163,6 +167,15 @@ class _LoginClient(Client):
         authorizer = self._authorizer
         assert isinstance(authorizer, _LoginAuthorizer)
         return authorizer.identity_token
+
+    def _check_page(self, response: Response) -> None:
+        """Raises RegistryError: it is a page for people, which asks for no password."""
+        with response:
+            html = "html" in response.headers.get("Content-Type", "").lower()
+            if html and response.read().lstrip()[:1] == b"<":
+                raise RegistryError(
+                    f"{self._where()} answers with a web page", hint="is that host a registry?"
+                )
 
 
 class _LoginAuthorizer(Authorizer):
@@ -186,11 +199,15 @@ class _LoginAuthorizer(Authorizer):
     def _credentials(self) -> Credentials | None:
         return self._secret
 
-    def _for_stranger(self, stranger: str) -> Credentials | None:
+    def _for_stranger(self, stranger: str, own: Credentials) -> Credentials | None:
+        found = super()._for_stranger(stranger, own)
+        if found is not None:
+            return found
         raise AuthError(
             f"registry {self._registry} names {stranger} as its token service, a stranger that"
             " does not get the password",
-            hint=f"if they belong together, log in there: fastbox login {stranger}",
+            hint="if they belong together, log in there first, with the same user name and"
+            f" password: fastbox login {stranger}",
         )
 
     def _token_url(self, realm: str, service: str, found: Credentials | None) -> str:

@@ -130,7 +130,7 @@ def _split(term: str) -> tuple[str, str]:
 def _index(client: Client, domain: str, words: str, limit: int) -> list[SearchResult] | None:
     """What the registry's own search finds; None if it has no such thing."""
     what = f"searching {domain}"
-    query = urlencode({"q": words, "n": limit})
+    query = urlencode({"q": words, "n": limit}, errors="surrogateescape")
 
     def ask() -> list[SearchResult] | None:
         with client.get(f"/v1/search?{query}") as response:

@@ -235,11 +235,15 @@ class Transport:
         free = origin is None or registry is None or hosts.is_loopback(registry.host)
         if origin is not None and registry is not None and origin.host == registry.host:
             free = True
-        allowed = None if free else hosts.is_public_enough
         by_name = origin is None or self.insecure.has_name(origin)
-        if origin is not None and not by_name and self.insecure.has_address(origin):
-            # The network is trusted, not the name: not with another address.
-            allowed = self.insecure.holds
+        listed = origin is not None and not by_name and self.insecure.has_address(origin)
+
+        def allowed(address: str) -> bool:
+            # Where a network is listed, it is trusted, not the name: not with another address.
+            # Whom the registry names stays away from ours, though people list 127.0.0.0/8.
+            public = free or hosts.is_public_enough(address)
+            return public and (not listed or self.insecure.holds(address))
+
         return dial(host, port, timeout=timeout, check=self._check, allowed=allowed)
 
     def _check(self) -> None:

@@ -43,7 +43,6 @@ class Upload:
         fd: the blob, open for reading; it has the size that ``blob`` says.
         sources: repositories of this registry that may have the blob.
         again: the registry turned out not to have the blob, whatever it says.
-        what: for messages.
 
     Attributes:
         source: the repository from which it was mounted.
@@ -58,7 +57,6 @@ class Upload:
         *,
         sources: Sequence[str] = (),
         again: bool = False,
-        what: str = "",
     ) -> None:
         self._client = client
         self._blob = blob
@@ -66,7 +64,7 @@ class Upload:
         self._listener = listener
         self._sources = () if again else tuple(sources[:_MOST_SOURCES])
         self._again = again
-        self._what = what or f"layer {blob.short_id}"
+        self._what = f"layer {blob.short_id}"
         self._session: Session | None = None
         self._piece = blob.size
         self._restarts = 0
@@ -93,7 +91,8 @@ class Upload:
                 size = self._session.size if self._session else 0
                 if size - confirmed >= self._client.policy.progress:
                     backoff.progressed()
-                confirmed = size
+                # What was lost and is sent again is no progress.
+                confirmed = max(confirmed, size)
                 pause(self._client.guard, backoff.delay(failure), self._listener.retrying)
 
     def _attempt(self) -> str:
@@ -126,9 +125,10 @@ class Upload:
 
     def _settle(self) -> bool:
         """After a lost connection: find out what the registry has; True when it has all of it."""
-        blob, finishing, self._finishing = self._blob, self._finishing, False
-        if finishing and not self._again and self._client.has_blob(blob.digest, blob.size):
+        blob = self._blob
+        if self._finishing and not self._again and self._client.has_blob(blob.digest, blob.size):
             return True
+        self._finishing = False
         if self._session is not None:
             self._session = self._client.status(self._session)
             self._check()

@@ -17,7 +17,9 @@ from typing import Protocol, TypeAlias
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE = "trusted.overlay.opaque"  # of a directory that hides what is below it
 _MAX_LINKS = 40  # the kernel's own limit
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 30
+_COMPARED = 1 << 18  # bytes that are compared at once
 # Labels of the host's security modules belong to the place, not to the content.
 _SKIPPED_XATTRS = frozenset(("security.selinux", "security.SMACK64", "security.ima"))
 
@@ -190,6 +192,25 @@ def _down(cursor: Cursor, folders: list[str]) -> bool:
     return False
 
 
+def same_content(name: str, *directories: int) -> bool:
+    """Whether the files of that name in two directories have the same content.
+
+    Raises:
+        OSError
+    """
+    with contextlib.ExitStack() as opened:
+        fds = []
+        for directory in directories:
+            fds.append(os.open(name, _READ, dir_fd=directory))
+            opened.callback(os.close, fds[-1])
+        while True:
+            first, second = (os.read(fd, _COMPARED) for fd in fds)
+            if first != second:
+                return False
+            if not first:
+                return True
+
+
 class Copy:
     """Copies the content of one directory into another, with everything a tree can have: owners,
     modes, times, extended attributes, hard links, holes, symlinks, devices, fifos and sockets.
@@ -258,7 +279,16 @@ class Copy:
         identity = (found.st_dev, found.st_ino)
         kept = f"{found.st_dev:x}-{found.st_ino:x}"
         if identity in self._linked:
-            os.link(kept, name, src_dir_fd=self._links, dst_dir_fd=target, follow_symlinks=False)
+            try:
+                os.link(
+                    kept, name, src_dir_fd=self._links, dst_dir_fd=target, follow_symlinks=False
+                )
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                # The source has no name in ``links``, so it may have one more (65000 on ext4).
+                os.rename(kept, name, src_dir_fd=self._links, dst_dir_fd=target)
+                self._linked.discard(identity)
             return
         self._entry(name, found, source, target)
         os.link(name, kept, src_dir_fd=target, dst_dir_fd=self._links, follow_symlinks=False)

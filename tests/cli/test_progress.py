@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pty
+import re
 import threading
 
 import msgspec
@@ -73,9 +74,10 @@ def test_a_closed_stream_is_no_error() -> None:
         progress.update(Event("aaa", "Pull complete"))
 
 
-def test_a_bar_per_layer_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, *events: Event) -> str:
+    """What a terminal of so many columns gets."""
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(columns))
     main_end, own_end = pty.openpty()
     shown: list[bytes] = []
 
@@ -89,19 +91,37 @@ def test_a_bar_per_layer_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     with open(own_end, "w") as stream, Progress(stream) as progress:
-        for event in (
-            Event("aaa", "Pulling fs layer"), Event("bbb", "Downloading", 5_000_000, 10_000_000),
-            Event("aaa", "Extracting", 1, 2), Event("bbb", "Pull complete"),
-            Event("aaa", "Pull complete"), Event("[red]x", "[bold]y"),
-        ):  # fmt: skip
+        for event in events:
             progress.update(event)
     reader.join()
     os.close(main_end)
-    text = " ".join(b"".join(shown).decode().split())
+    return b"".join(shown).decode()
+
+
+def test_a_bar_per_layer_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_terminal(
+        monkeypatch, 100,
+        Event("aaa", "Pulling fs layer"), Event("bbb", "Downloading", 5_000_000, 10_000_000),
+        Event("aaa", "Extracting", 1, 2), Event("bbb", "Pull complete"),
+        Event("aaa", "Pull complete"), Event("[red]x", "[bold]y"),
+    )  # fmt: skip
+    text = " ".join(shown.split())
     assert "aaa: Pull complete" in text
     assert "bbb: Pull complete" in text
     assert "[red]x: [bold]y" in text
     assert "━" in text
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar gives way; a layer has one line, and beside it there is room for ^C."""
+    shown = on_terminal(
+        monkeypatch, 46, Event("b" * 12, "Downloading", 5_000_000, 10_000_000),
+        Event("c" * 12, "Waiting"),
+    )  # fmt: skip
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = re.split(r"[\r\n]+", plain)
+    assert any(line.endswith("5.0/10.0 MB") for line in lines)
+    assert max(map(len, lines)) == 44
 
 
 def test_a_narrow_terminal_cuts_and_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:

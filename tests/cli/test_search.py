@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fastbox.registry.search import SearchResult
@@ -38,6 +40,8 @@ def test_formats(fastbox: Fastbox, found: list[SearchResult]) -> None:
     head = fastbox("search", "--format", "table {{.Name}}\t{{.IsAutomated}}", "x").out
     assert head.startswith("NAME       AUTOMATED\n")
     assert '"StarCount":"12000"' in fastbox("search", "--format", "json", "x").out
+    line = fastbox("search", "--format", "{{json .}}", "x").out.splitlines()[0]
+    assert list(json.loads(line)) == sorted(json.loads(line))
 
 
 def test_flags(fastbox: Fastbox, fake: FakeEngine, found: list[SearchResult]) -> None:

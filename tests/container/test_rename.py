@@ -81,7 +81,7 @@ def test_of_one_that_is_removed_when_it_ends(engine: Engine, busybox_image: str)
     codes: list[int] = []
     waiter = threading.Thread(target=lambda: codes.append(engine.wait(box.id)))
     waiter.start()
-    path = f"{box.directory}/upper"
+    path = f"{box.directory}/work"
     wait_for(
         lambda: subprocess.run(["flock", "-n", "-x", path, "true"], check=False).returncode,
         "the waiter",

@@ -340,6 +340,16 @@ def test_whiteouts_there_and_back(upper: str, dest: str) -> None:
     assert packed(dest, whiteouts="overlay")[0] == data
 
 
+def test_whiteout_of_the_longest_name(source: str, dest: str) -> None:
+    os.mknod(f"{source}/{'n' * 255}", stat.S_IFCHR, 0)
+    data, _ = packed(source, whiteouts="overlay")
+    assert names(data) == [".", ".wh." + "n" * 255]
+    unpacked(data, dest)
+    assert os.listdir(dest) == ["n" * 255]
+    with pytest.raises(ArchiveError, match="File name too long"):
+        unpacked(data, dest, whiteouts="keep")
+
+
 def test_opaque_root(source: str, dest: str) -> None:
     os.setxattr(source, "trusted.overlay.opaque", b"y")
     data, _ = packed(source, whiteouts="overlay")

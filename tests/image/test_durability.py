@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fastbox import ContainerConfig, Engine
+from fastbox.container.commit import commit
 from fastbox.errors import StoreError
 from fastbox.image.prune import prune
+from fastbox.image.seal import sealed
 from fastbox.image.store import ImageStore
 from tests.image.build import check, die_at, leftovers, make, names, open_store, put, tar
+from tests.support.whole import check_whole
 
 MOST = 400  # steps; every action ends before
 
@@ -183,3 +187,32 @@ def test_read_only_disk(base: str) -> None:
         assert list(names(open_store(root))) == [image.id]
     finally:
         subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_full_disk_for_a_commit(small_disk: str, big: bool) -> None:
+    """commit, and packing what it made: done, or one line of an error and nothing lost."""
+    for leave in (0, 4096, 12288, 20480, 28672, 400_000):
+        root = os.path.join(small_disk, str(leave))
+        engine = Engine(root, root + ".run")
+        make(engine._images, "old", "old")
+        box = engine.create(ContainerConfig(image="old", name="web", command=["x"]))
+        with open(f"{box.directory}/upper/file", "wb") as file:
+            file.write(os.urandom(700_000 if big else 100))
+        for verb in (
+            lambda: commit(engine._lifecycle, engine._images, box.id, "new"),  # noqa: B023
+            lambda: sealed(engine._images, "new"),  # noqa: B023
+        ):
+            ballast = fill(small_disk, leave)
+            try:
+                verb()
+            except StoreError as error:
+                assert "\n" not in error.message and "no space left" in error.message.lower()
+                assert error.hint
+            finally:
+                os.unlink(ballast)
+            assert [f"{c.kind} {c.path}" for c in engine.changes("web")] == ["C /file"]
+            assert leftovers(root) == []
+            check_whole(root)
+            verb()
+        subprocess.run(["rm", "-rf", root], check=True)

@@ -25,15 +25,10 @@ from fastbox.errors import (
 from fastbox.image.importer import import_image
 from fastbox.image.store import ImageStore
 from fastbox.oci import digest as digests
-from tests.image.build import leftovers, open_store, tar
+from tests.image.build import leftovers, tar
 
 CONTENT = b"content " * 100_000
 ARCHIVE = tar({"file": CONTENT})
-
-
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
 
 
 def zstd(data: bytes) -> bytes:

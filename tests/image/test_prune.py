@@ -7,16 +7,13 @@ import threading
 
 import pytest
 
+from fastbox import locks
 from fastbox.errors import InvalidArgument
+from fastbox.image import trash
 from fastbox.image.prune import Pruned, prune, usage
 from fastbox.image.store import ImageStore
 from tests.image.build import check, leftovers, make, names, open_store, put, tar
 from tests.support.wait import wait_for
-
-
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
 
 
 def pruned(store: ImageStore, *used: str, **options: object) -> Pruned:
@@ -139,6 +136,30 @@ def test_all_takes_what_interrupted_pulls_left(root: str, store: ImageStore) -> 
 
 
 # ---- others at work ------------------------------------------------------------------------------
+
+
+def test_what_an_import_has_begun_meanwhile_stays(
+    root: str, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partial files go only while nobody has a lease."""
+    make(store, "a", "x")
+    with open(f"{store.blobs.ingest}/sha256-{'1' * 64}", "w") as file:
+        file.write("part")
+    moved, move = [], trash.move
+
+    def watched(path: str, target: str) -> str | None:
+        if "/ingest/" in path:
+            moved.append(path)
+            with (
+                pytest.raises(BlockingIOError),
+                locks.lock(f"{store.directory}/lease", shared=True, blocking=False),
+            ):
+                pass
+        return move(path, target)
+
+    monkeypatch.setattr(trash, "move", watched)
+    pruned(store, all=True)
+    assert len(moved) == 1 and os.listdir(store.blobs.ingest) == []
 
 
 def test_a_prune_waits_for_who_is_about_to_end(root: str, store: ImageStore) -> None:

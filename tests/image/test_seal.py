@@ -85,6 +85,9 @@ def test_sealed(engine: Engine, store: ImageStore) -> None:
         entry.digest
     )
     assert len(config.history or []) == 2
+    true_id = store.load(entry).manifest.config.digest
+    for text in (true_id, true_id[:19], true_id[7:19], before.id[7:19]):
+        assert store.resolve(text).id == before.id
 
 
 def _base(image: Image) -> list[str]:
@@ -229,6 +232,104 @@ def test_a_layer_that_cannot_be_packed(engine: Engine, store: ImageStore) -> Non
     os.unlink(bad)
     engine.settle_images(seal=True)
     assert unsealed(store) == []
+
+
+def test_another_commit_takes_the_name_meanwhile(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(engine, "web", {"third": "3"})
+    seal, calls = module._seal, []
+
+    def slow(store: ImageStore, entry: oci.Descriptor) -> None:
+        seal(store, entry)
+        if not calls:
+            calls.append(committed(engine, "new").id)
+
+    monkeypatch.setattr(module, "_seal", slow)
+    entry = sealed(store, "new")
+    assert store.image_id(entry) == calls[0] and not is_pending(entry)
+
+
+def test_damaged_metadata_stop_nobody_else(engine: Engine, store: ImageStore) -> None:
+    (layer,) = engine.container("web").record.committed
+    with open(os.path.join(store.layers.meta, f"{layer}.json"), "w") as file:
+        file.write("{")
+    engine.create(ContainerConfig(image="old", name="good", command=["x"]))
+    change(engine, "good", {"good": "1"})
+    committed(engine, "good", "good")
+    with pytest.raises(StoreError, match="is damaged"):
+        engine.settle_images(seal=True)
+    assert not is_pending(store.find("good")[0])
+
+
+def test_names_are_removed_before_what_they_name(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal may be killed at any time: no link leads nowhere."""
+    layers, remove = store.layers.directory, store.layers.remove
+
+    def watched(name: str) -> int:
+        size = remove(name)
+        links = [path for n in os.listdir(layers) if os.path.islink(path := f"{layers}/{n}")]
+        assert all(map(os.path.isdir, links))
+        return size
+
+    monkeypatch.setattr(store.layers, "remove", watched)
+    for number in range(6):  # what is removed is a set, so its order is anyone's guess
+        sealed(store, "new")
+        engine.remove("web")
+        engine.remove_image("new")
+        engine.create(ContainerConfig(image="old", name="web", command=["x"]))
+        change(engine, "web", {"new": str(number)})
+        committed(engine)
+
+
+def dangling(store: ImageStore) -> list[str]:
+    """Names of layers that lead nowhere."""
+    directory = store.layers.directory
+    return [n for n in layer_dirs(store) if not os.path.isdir(os.path.join(directory, n))]
+
+
+def test_layers_with_the_same_content(engine: Engine, store: ImageStore) -> None:
+    """The true name leads to one of them; so that one stays for as long as any has the name."""
+    for name in ("first", "second"):
+        engine.create(ContainerConfig(image="old", name=name, command=["x"]))
+        change(engine, name, {"twin": "same"})
+        upper = f"{engine.container(name).directory}/upper"
+        for path in (f"{upper}/twin", upper):
+            os.utime(path, (5, 5))
+        committed(engine, name, name)
+    committed(engine, "another", "second")
+    for name in ("first", "second"):
+        sealed(store, name)
+    assert store.resolve("first").layers == store.resolve("second").layers
+    for name in ("first", "second"):
+        engine.remove_image(name)
+        engine.remove(name)
+        assert dangling(store) == []
+    entry = sealed(store, "another")
+    assert store.ensure_layers(store.resolve("another"))
+    assert not is_pending(entry) and dangling(store) == []
+
+
+def test_removed_while_it_is_packed(
+    engine: Engine, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = module._pack
+
+    def remove(store: ImageStore, path: str) -> object:
+        again = Engine(engine.root, engine.runtime_dir)
+        again.remove("web")
+        again.remove_image("new")
+        return pack(store, path)
+
+    monkeypatch.setattr(module, "_pack", remove)
+    entry = store.find("new")[0]
+    with pytest.raises(NotFound, match="No such image: new:latest"):
+        sealed(store, "new")
+    assert layer_dirs(store) == set(_base(store.resolve("old")))
+    with pytest.raises(NotFound):
+        module._seal(store, entry)
 
 
 def test_killed_at_any_step(in_memory: str) -> None:

@@ -44,6 +44,12 @@ def test_refused(text: str) -> None:
         platforms.parse(text)
 
 
+def test_what_an_image_says_is_fit_to_print() -> None:
+    found = platforms.normalise("Linux\x1b[2J", "arm64\n\u202e", "v8" * 1000)
+    assert str(found).startswith("linux?[2j/arm64??/v8v8")
+    assert len(str(found)) < 100
+
+
 def entry(digit: str, spec: str | None) -> Descriptor:
     platform = None
     if spec is not None:

@@ -171,6 +171,37 @@ def test_where_it_sends_us_is_verified(world: World, configure: Configure, pull:
     assert storage.seen == []
 
 
+def test_where_it_sends_us_is_not_this_machine(
+    configure: Configure, pull: Puller, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though people list 127.0.0.0/8, as Docker shows it."""
+    from fastbox.registry import transport
+    from fastbox.registry.guard import Guard
+    from fastbox.registry.retry import Policy
+
+    asked = []
+
+    def dial(*arguments: Any, **keywords: Any) -> Any:
+        asked.append(keywords["allowed"])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(transport, "dial", dial)
+    names |= {"listed.example": ["10.0.0.1"], "evil.example": ["127.0.0.1"]}
+    listed = Insecure(["127.0.0.0/8", "10.0.0.0/8"])
+    guard = Guard()
+    ours = transport.Transport(REGISTRY, guard, Policy(), insecure=listed)
+    ours.registry = origin(REGISTRY)
+    for name in ("listed.example", "evil.example"):
+        with pytest.raises(ConnectionRefusedError):
+            ours._dial(origin(name), name, 443, 1)
+    ours.registry = origin("evil.example")  # the user's own word for it
+    with pytest.raises(ConnectionRefusedError):
+        ours._dial(origin("evil.example"), "evil.example", 443, 1)
+    guard.close()
+    assert [test("127.0.0.1") for test in asked] == [False, False, True]
+    assert [test("10.0.0.1") for test in asked] == [True, True, True]
+
+
 def test_its_token_service_may_be_plain_too(
     world: World, configure: Configure, pull: Puller, secrets: Secrets
 ) -> None:

@@ -14,6 +14,7 @@ from fastbox.errors import AuthError, FastboxError, ImageError, InvalidArgument,
 from fastbox.image import removal
 from fastbox.image.pull import pull_all
 from fastbox.image.store import ImageStore
+from fastbox.oci import image as oci
 from fastbox.registry.client import next_query
 from fastbox.registry.search import SearchResult, search
 from tests.support.registry import OCI_CONFIG, OCI_MANIFEST, Registry, descriptor
@@ -222,6 +223,15 @@ def test_all_platforms_after_one(faulty: FaultyRegistry, puller: Puller, store: 
     assert puller("app").status == "downloaded"
     assert puller("app", all_platforms=True).status == "downloaded"
     assert len(store.entries()) == 1
+
+
+def test_all_platforms_of_gigabytes(
+    faulty: FaultyRegistry, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_index(faulty)
+    monkeypatch.setattr(oci, "MAX_DOCUMENTS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        puller("app", all_platforms=True)
 
 
 def test_all_platforms_of_an_image_for_one(

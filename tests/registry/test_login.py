@@ -251,11 +251,11 @@ def test_what_is_no_server(server: str) -> None:
         domain_of(server)
 
 
-def basic(server: FaultyRegistry, user: str = "ann", password: str = "s3cret") -> None:
-    """Basic authentication of ``/v2/``."""
+def basic(server: FaultyRegistry) -> None:
+    """Basic authentication of ``/v2/``; ann may."""
 
     def action(handler: Handler) -> None:
-        if handler.headers.get("Authorization") == f"Basic {encoded(user, password)}":
+        if handler.headers.get("Authorization") == f"Basic {encoded('ann', 's3cret')}":
             handler.reply(200, b"{}")
         else:
             body = error_body("UNAUTHORIZED", "authentication required")
@@ -289,7 +289,9 @@ def test_a_wrong_password_is_not_kept(hub: FaultyRegistry, config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "password"), [("", "x"), ("x", ""), ("a:b", "x")], ids=["user", "password", "colon"]
+    ("user", "password"),
+    [("", "x"), ("x", ""), ("a:b", "x"), ("a\udcff", "x"), ("x", "\udcff")],
+    ids=["user", "password", "colon", "user-bytes", "password-bytes"],
 )
 def test_credentials_that_cannot_be(hub: FaultyRegistry, user: str, password: str) -> None:
     with pytest.raises(InvalidArgument):
@@ -372,6 +374,7 @@ def test_a_registry_that_asks_for_nothing(hub: FaultyRegistry, config: str) -> N
         (status(404, b"<html>"), "HTTP status 404"),
         (status(500), "500"),
         (status(401), "incorrect username or password"),
+        (status(200, b" <html>", {"Content-Type": "text/html"}), "answers with a web page"),
     ],
 )
 def test_what_is_no_registry(

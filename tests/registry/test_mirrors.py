@@ -354,6 +354,26 @@ def test_the_hubs_credentials_go_to_the_hub_only(
     assert hub.seen[-1].headers["authorization"] == f"Basic {encoded('ann', 's3cret')}"
 
 
+@pytest.mark.parametrize(("listed", "asked"), [([], "hub"), (["mirror.example"], "mirror")])
+def test_a_password_is_not_sent_without_tls(
+    world: World,
+    hub: FaultyRegistry,
+    configure: Configure,
+    app: App,
+    secrets: Secrets,
+    listed: list[str],
+    asked: str,
+) -> None:
+    configure(["http://mirror.example"], listed)
+    plain = world.server("mirror.example", port=80, tls=False)
+    plain.add_image(NAME, LAYERS)
+    plain.on("", basic, times=-1)
+    secrets.login("mirror.example")
+    app()
+    assert bool(hub.requests("/blobs/")) == (asked == "hub")
+    assert any("authorization" in s.headers for s in plain.seen) == (asked == "mirror")
+
+
 def test_a_mirror_gets_its_own_credentials(
     hub: FaultyRegistry, mirror: FaultyRegistry, app: App, secrets: Secrets
 ) -> None:

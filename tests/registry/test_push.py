@@ -202,6 +202,18 @@ def test_a_lost_reply_to_others(pusher: Pusher, server: UploadRegistry, pattern:
     assert "app:1" in server.manifests
 
 
+def test_a_lost_reply_and_a_busy_registry(pusher: Pusher, server: UploadRegistry) -> None:
+    """It is asked again for the blob, and not sent it again."""
+    pusher.image("app:1", LARGE)
+    head = "HEAD .*" + digest_of(LARGE)
+    server.on(r"PUT .*uploads.*" + digest_of(LARGE), lost_reply)
+    server.on(head, Handler.honest)
+    server.on(head, status(503))
+    pusher("app:1")
+    assert server.has("app", LARGE)
+    assert len(server.requests("PATCH")) == 1
+
+
 def test_a_session_that_is_forgotten(pusher: Pusher, server: UploadRegistry) -> None:
     pusher.image("app:1", LARGE)
 
@@ -221,6 +233,25 @@ def test_a_registry_that_always_forgets(pusher: Pusher, server: UploadRegistry) 
     with pytest.raises(RegistryError, match="again and again"):
         pusher("app:1")
     assert len(server.requests("PATCH")) <= 7
+
+
+def test_a_registry_that_forgets_what_it_confirmed(pusher: Pusher, server: UploadRegistry) -> None:
+    """What is sent anew is no progress: it ends."""
+    pusher.image("app:1", LARGE)
+
+    def cut(handler: Handler) -> None:
+        session = handler.path.partition("/uploads/")[2].partition("?")[0]
+        assert len(server.requests("PATCH")) < 50  # else it never ends
+        if server.uploads[session]:
+            del server.uploads[session]
+        else:
+            server.uploads[session] += handler.read_body(50_000)
+        handler.reset()
+
+    server.on("PATCH", cut, -1, early=True)
+    with pytest.raises(RegistryError, match="connection"):
+        pusher("app:1", policy=msgspec.structs.replace(QUICK, progress=10_000))
+    assert len(server.requests("PATCH")) < 20
 
 
 def test_a_stalled_upload(pusher: Pusher, server: UploadRegistry) -> None:
@@ -332,6 +363,14 @@ def test_a_registry_that_loses_everything(
     assert len(server.requests("PUT .*uploads.*" + digest_of(SMALL))) == 2
 
 
+def test_of_all_tags_the_one_that_is_refused(pusher: Pusher, server: UploadRegistry) -> None:
+    pusher.image("app:1", SMALL)
+    pusher.image("app:2", SMALL)
+    server.on("PUT .*/manifests/2", status(400, error_body("MANIFEST_INVALID", "no")))
+    with pytest.raises(RegistryError, match=r"pushing the manifest of .*/app:2 failed"):
+        pusher("app", all_tags=True)
+
+
 def test_web_pages(pusher: Pusher, server: UploadRegistry) -> None:
     pusher.image("app:1", SMALL)
     page = {"Content-Type": "text/html"}
@@ -415,7 +454,7 @@ def test_the_smallest_piece_that_a_registry_takes(pusher: Pusher, server: Upload
 # ---- who may -------------------------------------------------------------------------------------
 
 
-def protect(server: UploadRegistry) -> Callable[[Handler], None]:
+def protect() -> Callable[[Handler], None]:
     """Basic authentication."""
 
     def action(handler: Handler) -> None:
@@ -433,7 +472,7 @@ def protect(server: UploadRegistry) -> Callable[[Handler], None]:
 
 def test_no_credentials(pusher: Pusher, server: UploadRegistry) -> None:
     pusher.image("app:1", SMALL)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     with pytest.raises(AuthError, match="no basic auth credentials") as caught:
         pusher("app:1")
     assert caught.value.hint == f"log in with: fastbox login {server.host}"
@@ -442,7 +481,7 @@ def test_no_credentials(pusher: Pusher, server: UploadRegistry) -> None:
 
 def test_wrong_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secrets) -> None:
     pusher.image("app:1", SMALL)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     secrets.login(server.host, password="canary")
     with pytest.raises(AuthError) as caught:
         pusher("app:1")
@@ -454,7 +493,7 @@ def test_wrong_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secr
 
 def test_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secrets) -> None:
     pusher.image("app:1", SMALL, LARGE)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     secrets.login(server.host)
     pusher("app:1")
     assert server.has("app", SMALL, LARGE)
@@ -551,9 +590,9 @@ def hub(world: World) -> UploadRegistry:
     return uploads(world, "registry.example")
 
 
-def uploads(world: World, name: str, *, tls: bool = True, port: int = 443) -> UploadRegistry:
+def uploads(world: World, name: str, *, tls: bool = True) -> UploadRegistry:
     server = UploadRegistry(world.authority.context(name) if tls else None)
-    world.adopt(server, name, port=port)
+    world.adopt(server, name)
     return server
 
 
@@ -566,7 +605,7 @@ def test_uploads_to_another_host_go_without_credentials(
     pusher = Pusher(store, "registry.example")
     pusher.image("app:1", SMALL, LARGE)
     secrets.login("registry.example")
-    hub.on("", protect(hub), -1)
+    hub.on("", protect(), -1)
     hub.where = lambda path: "https://storage.example" + path
     storage.where = hub.where
     pusher("app:1")
@@ -589,7 +628,7 @@ def test_redirected_uploads_go_without_credentials(
         handler.reply(307, headers={"Location": "https://storage.example" + handler.path})
 
     hub.on("PATCH", redirect)
-    hub.on("", protect(hub), -1)
+    hub.on("", protect(), -1)
     storage.where = lambda path: "https://registry.example" + path
     pusher("app:1")
     assert hub.has("app", LARGE)

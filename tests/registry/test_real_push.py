@@ -19,6 +19,7 @@ from fastbox.registry import tls
 from tests.image.build import put
 from tests.support.command import Command
 from tests.support.registry import TLS, Registry, digest_of
+from tests.support.wait import wait_for
 
 from .conftest import QUICK, Secrets, layer
 from .cutting import cutting
@@ -401,6 +402,7 @@ def test_nobody_listens_at_login(cli: Command) -> None:
 
 def test_a_prompt_on_a_terminal(auth_registry: Registry, cli: Command, config: Config) -> None:
     import pty
+    import termios
 
     assert auth_registry.auth is not None
     user, password = auth_registry.auth
@@ -411,6 +413,13 @@ def test_a_prompt_on_a_terminal(auth_registry: Registry, cli: Command, config: C
         for question, answer in ((b"Username: ", user), (b"Password: ", password)):
             while not seen.endswith(question):
                 seen += keyboard.read(1)
+            if answer == password:
+                # As after Ctrl-Z, when the shell had the terminal.
+                shown = termios.tcgetattr(theirs)
+                shown[3] |= termios.ECHO
+                termios.tcsetattr(theirs, termios.TCSANOW, shown)
+                process.send_signal(signal.SIGCONT)
+                wait_for(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO, "no echo")
             keyboard.write(answer.encode() + b"\n")
         while b"Login Succeeded" not in seen:
             seen += keyboard.read(100)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbox.errors import AuthError, InvalidArgument, RegistryError
+from fastbox.oci import reference as references
 from fastbox.registry import credentials, dial, hosts
 from fastbox.registry.challenge import choose, parse
 from fastbox.registry.guard import Cancelled, Guard
@@ -86,6 +87,12 @@ def test_any_header_can_be_read(headers: list[str]) -> None:
 )
 def test_where_plain_http_may_be_spoken(domain: str, urls: list[str]) -> None:
     assert hosts.base_urls(domain) == urls
+
+
+@pytest.mark.parametrize("domain", ["localhost:99999", "[1:2:3:4:5:6:7:8:9]:5000", "[abc]:5"])
+def test_domains_of_references_that_are_no_hosts(domain: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot reach registry"):
+        hosts.base_urls(references.parse(f"{domain}/x").domain)
 
 
 @pytest.mark.parametrize(

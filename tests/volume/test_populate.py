@@ -313,3 +313,31 @@ def test_full_disk_leaves_the_volume_empty(image: tuple[int, str], base: str) ->
         assert os.listdir(f"{path}/trash") == []
     finally:
         subprocess.run(["umount", path], check=True)
+
+
+def test_as_many_links_as_the_file_system_allows(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy has a further name for each linked file while it is made."""
+    link = os.link
+
+    def limited(source: str, target: str, **options: object) -> None:
+        inside = options["src_dir_fd"]
+        assert isinstance(inside, int)
+        if os.stat(source, dir_fd=inside, follow_symlinks=False).st_nlink == 3:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), source)
+        link(source, target, **options)  # type: ignore[arg-type]
+
+    fds = []
+    for name in ("source", "target", "links"):
+        os.mkdir(f"{base}/{name}")
+        fds.append(os.open(f"{base}/{name}", os.O_RDONLY | os.O_DIRECTORY))
+    os.mknod(f"{base}/source/a", stat.S_IFCHR, 0)
+    for name in ("b", "c"):
+        os.link(f"{base}/source/a", f"{base}/source/{name}")
+    monkeypatch.setattr(os, "link", limited)
+    tree.Copy(*fds, overlay=True).run()
+    for fd in fds:
+        os.close(fd)
+    found = {os.stat(f"{base}/target/{name}").st_ino for name in "abc"}
+    assert len(found) == 1 and os.stat(f"{base}/target/a").st_nlink == 3

@@ -262,11 +262,11 @@ static void forget_container(char **argv, char *trash, size_t size) {
 }
 
 /* Deletes what forget_container moved away, once nobody reads the exit record any more (`wait` holds
- * upper/ locked until it has). */
+ * work/ locked until it has). */
 static void delete_container(char **argv, const char *trash) {
   char path[4096];
   if (!*trash) return;
-  int fd = openat(FB_FD_DIR, "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int fd = openat(FB_FD_DIR, "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && tries < 400; tries++) {
     struct timespec pause = {0, 5000000};
     nanosleep(&pause, NULL);

@@ -34,6 +34,7 @@ static int read_all(struct buffer *text, int fd, int overlay, size_t *count) {
   _Alignas(8) char raw[16384];
   for (;;) {
     long n = syscall(SYS_getdents64, fd, raw, sizeof(raw));
+    if (n < 0 && errno == ENOENT) return 0; /* it has been removed: it is empty */
     if (n <= 0) return (int)n;
     for (char *at = raw; at < raw + n;) {
       const struct dirent_raw *entry = (const struct dirent_raw *)at;

@@ -7,8 +7,9 @@
 #ifndef FASTBOX_PACK_H
 #define FASTBOX_PACK_H
 
-#include <limits.h>
 #include <stdint.h>
+
+#include "../crew/error.h"
 
 enum fb_pack_whiteouts {
   FB_PACK_OVERLAY, /* what overlayfs makes of deletions becomes .wh. names */
@@ -48,13 +49,6 @@ struct fb_pack_result {
   int64_t size, tar_size, unpacked_size, entries;
 };
 
-struct fb_pack_error {
-  int step;
-  int err;              /* errno, or 0 */
-  const char *why;      /* static text, or NULL */
-  char entry[PATH_MAX]; /* path in the tree, or ""; cut where it is longer */
-};
-
 struct fb_pack_job;
 
 /* Start the threads. NULL with errno if not even that is possible. */
@@ -71,6 +65,6 @@ void fb_pack_cancel(struct fb_pack_job *job);
 
 /* Join the threads and free the job. Returns 0 with the result, or -1 with the error. */
 int fb_pack_finish(struct fb_pack_job *job, struct fb_pack_result *result,
-                   struct fb_pack_error *error);
+                   struct fb_error *error);
 
 #endif

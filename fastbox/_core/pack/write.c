@@ -35,10 +35,8 @@ struct outlet {
 };
 
 static int wait_writable(struct outlet *o) {
-  struct pollfd fds[2] = {{.fd = o->job->options.out, .events = POLLOUT},
-                          {.fd = o->job->wake, .events = POLLIN}};
-  while (poll(fds, 2, -1) < 0)
-    if (errno != EINTR) return pack_fail(o->job, FB_PACK_WRITE, errno, NULL, NULL);
+  if (crew_poll(&o->job->crew, o->job->options.out, POLLOUT) < 0)
+    return pack_fail(o->job, FB_PACK_WRITE, errno, NULL, NULL);
   return pack_stopped(o->job) ? -1 : 0;
 }
 

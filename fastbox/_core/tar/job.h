@@ -2,9 +2,7 @@
 #ifndef FASTBOX_TAR_JOB_H
 #define FASTBOX_TAR_JOB_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
+#include "../crew/crew.h"
 #include "ring.h"
 #include "tar.h"
 
@@ -14,28 +12,21 @@ enum fb_request { FB_REQUEST_NONE, FB_REQUEST_ASKED, FB_REQUEST_DONE };
 
 struct fb_job {
   struct fb_tar_options options;
+  struct crew crew;
   struct ring ring;
   struct fb_tar_result result;
-  struct fb_tar_error error;
-  atomic_int stop;           /* set with the first error */
   atomic_int_least64_t read; /* bytes of the archive */
-  int wake;                  /* eventfd, readable when the job is to stop */
 
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  int running; /* threads that have not ended */
+  /* Guarded by the crew's lock. */
   enum fb_request request;
   int request_fd, request_err;
-
-  pthread_t threads[3];
-  int started;
 };
 
 /* Record the first error and stop everything. `entry` may be NULL. Returns -1. */
 int job_fail(struct fb_job *job, enum fb_step step, int err, const char *why, const char *entry);
 
 static inline int job_stopped(const struct fb_job *job) {
-  return atomic_load_explicit(&job->stop, memory_order_relaxed);
+  return crew_stopped(&job->crew);
 }
 
 /* Have trusted.overlay.opaque set on the directory. Returns 0, or an errno; ECANCELED when the job

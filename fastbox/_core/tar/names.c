@@ -12,6 +12,13 @@ static void drop_last(struct name *name) {
   name->length = name_parent_length(name);
 }
 
+/* A whiteout may hide a name that is as long as a name can be. */
+static size_t longest(const char *component) {
+  static const char prefix[] = ".wh.";
+  const size_t length = sizeof(prefix) - 1;
+  return strncmp(component, prefix, length) ? NAME_MAX : NAME_MAX + length;
+}
+
 const char *name_clean(struct name *name, const char *raw, size_t length) {
   name->length = 0;
   if (memchr(raw, 0, length)) return "its name contains a NUL byte";
@@ -24,7 +31,7 @@ const char *name_clean(struct name *name, const char *raw, size_t length) {
       if (name->length == 0) return "its name leads out of the root with '..'";
       drop_last(name);
     } else if (n && !(n == 1 && at[0] == '.')) {
-      if (n > NAME_MAX) return "a part of its name is longer than 255 bytes";
+      if (n > longest(at)) return "a part of its name is longer than 255 bytes";
       if (name->length + 1 + n >= sizeof(name->path)) return "its name is longer than 4095 bytes";
       if (name->length) name->path[name->length++] = '/';
       memcpy(name->path + name->length, at, n);

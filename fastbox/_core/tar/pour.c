@@ -7,10 +7,8 @@
 
 /* A pipe whose reader takes its time must not keep the job from ending. */
 static int wait_writable(struct fb_job *job) {
-  struct pollfd fds[2] = {{.fd = job->options.out, .events = POLLOUT},
-                          {.fd = job->wake, .events = POLLIN}};
-  while (poll(fds, 2, -1) < 0)
-    if (errno != EINTR) return job_fail(job, FB_STEP_WRITE, errno, NULL, NULL);
+  if (crew_poll(&job->crew, job->options.out, POLLOUT) < 0)
+    return job_fail(job, FB_STEP_WRITE, errno, NULL, NULL);
   return job_stopped(job) ? -1 : 0;
 }
 

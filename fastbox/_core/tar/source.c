@@ -10,10 +10,8 @@
 #include <unistd.h>
 
 static int wait_readable(struct source *source) {
-  struct pollfd fds[2] = {{.fd = source->job->options.fd, .events = POLLIN},
-                          {.fd = source->job->wake, .events = POLLIN}};
-  while (poll(fds, 2, -1) < 0)
-    if (errno != EINTR) return job_fail(source->job, FB_STEP_READ, errno, NULL, NULL);
+  if (crew_poll(&source->job->crew, source->job->options.fd, POLLIN) < 0)
+    return job_fail(source->job, FB_STEP_READ, errno, NULL, NULL);
   return job_stopped(source->job) ? -1 : 0;
 }
 

@@ -7,8 +7,9 @@
 #ifndef FASTBOX_TAR_H
 #define FASTBOX_TAR_H
 
-#include <limits.h>
 #include <stdint.h>
+
+#include "../crew/error.h"
 
 enum fb_compression { FB_PLAIN, FB_GZIP, FB_ZSTD };
 
@@ -63,13 +64,6 @@ struct fb_tar_result {
   int64_t size, tar_size, unpacked_size, entries;
 };
 
-struct fb_tar_error {
-  int step; /* FB_STEP_NONE: there is none */
-  int err;  /* errno, or 0 */
-  const char *why;          /* static text, or NULL */
-  char entry[PATH_MAX];     /* name of the entry it was about, or "" */
-};
-
 struct fb_job;
 
 /* Start the threads. NULL with errno if not even that is possible. */
@@ -86,6 +80,6 @@ int64_t fb_tar_progress(const struct fb_job *job);
 void fb_tar_cancel(struct fb_job *job);
 
 /* Join the threads and free the job. Returns 0 with the result, or -1 with the error. */
-int fb_tar_finish(struct fb_job *job, struct fb_tar_result *result, struct fb_tar_error *error);
+int fb_tar_finish(struct fb_job *job, struct fb_tar_result *result, struct fb_error *error);
 
 #endif
