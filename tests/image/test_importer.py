@@ -152,7 +152,7 @@ def test_url_that_gives_no_archive(
 
 
 def test_url_where_nobody_answers(store: ImageStore) -> None:
-    with pytest.raises(RegistryError, match=r"cannot download http://127.0.0.1:1/x: .*refused"):
+    with pytest.raises(RegistryError, match=r"http://127.0.0.1:1/x: connection refused$"):
         import_image(store, "http://127.0.0.1:1/x", "u")
 
 
