@@ -53,7 +53,7 @@ def _layout(look: Look) -> None:
     path = os.path.join(look.images.directory, "oci-layout")
     try:
         if not os.path.islink(path):
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 if b'"imageLayoutVersion"' in file.read(4096):
                     return
         text = "it is not what the OCI image layout wants"

@@ -302,7 +302,7 @@ class ImageStore(Finding):
         """
         path = self._index_path
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 found = os.fstat(file.fileno())
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
                 if self._index is not None and self._index[0] == stamp:
