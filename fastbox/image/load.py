@@ -287,9 +287,8 @@ class _Load:
         if not image.index or self._platform is not None:
             return None
         entry, data = image.index[0]
-        plain = oci.Descriptor(
-            media_type=entry.media_type or oci.OCI_INDEX, digest=entry.digest, size=len(data)
-        )
+        media_type = entry.media_type if entry.media_type in oci.INDEX_TYPES else oci.OCI_INDEX
+        plain = oci.Descriptor(media_type=media_type, digest=entry.digest, size=len(data))
         try:
             same = self._store.load(plain).manifest.config.digest == image.id
         except (StoreError, ImageError):
