@@ -338,6 +338,12 @@ class ImageStore(Finding):
         """
         kept = without_redundant(entries)
         data = _encoded(kept)
+        if len(data) > _MAX_INDEX:  # nobody could read it any more
+            raise StoreError(
+                f"the image store is full: its index would have {len(data)} bytes,"
+                f" the limit is {_MAX_INDEX}",
+                hint="remove images that you do not need",
+            )
         try:
             self._write_index(data)
         except StoreError:
