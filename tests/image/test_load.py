@@ -293,3 +293,18 @@ def test_many_layers(store: ImageStore) -> None:
     assert len(result.image.layers) == 125
     put(store, "other", [layers[0]])
     check(store.root)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_that_begins_like_a_document(store: ImageStore, base: str, form: str) -> None:
+    """A tar begins with a name, and a name may begin as JSON does."""
+    layers = [tar({"[": b"one"}), tar({"{a}": b"two"})]
+    made = {"docker": docker(layers), "oci": layout(layers)}
+    files = made.get(form) or made["oci"] | made["docker"]
+    path = os.path.join(base, "file.tar")
+    with open(path, "wb") as file:
+        file.write(pack(files))
+    for source in (path, io.BytesIO(pack(files))):
+        fresh = open_store(os.path.join(base, f"root-{isinstance(source, str)}"))
+        (result,) = load(fresh, source)
+        assert result.image.layers == [digests.of(layer) for layer in layers]
