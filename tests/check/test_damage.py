@@ -516,6 +516,20 @@ def test_an_entry_without_a_name_that_leads_nowhere(engine: Engine, image: Image
     assert [found.names for found in engine.images(all=True)] == [["docker.io/library/rich:1"]]
 
 
+def test_a_nameless_image_that_containers_can_be_made_of(engine: Engine) -> None:
+    """It has an id, by which somebody may run it."""
+    made = engine.import_image(io.BytesIO(tar({"file": b"x"})))
+    os.unlink(blob(engine, made.layer_blobs[0]))
+    found = engine.check(repair=True)[0]
+    assert not found.repaired and "containers can still be made of it" in found.text
+    assert found.hint == f"`fastbox rmi {made.manifest_digest}` removes the image"
+    assert [image.id for image in engine.images(all=True)] == [made.id]
+    assert engine.container(container(engine, made.id)).record.image_id == made.id
+    engine.remove(engine.containers(all=True)[0].id)
+    engine.remove_image(made.manifest_digest)
+    assert engine.check() == []
+
+
 def test_a_layer_that_is_nowhere(engine: Engine, image: Image) -> None:
     os.unlink(blob(engine, of_layer(image)))
     shutil.rmtree(layer_of(engine, image))
