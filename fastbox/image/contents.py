@@ -104,9 +104,14 @@ class Contents:
 
     Args:
         platform: what to take of an index; None is what this machine runs, if it is there.
+
+    Attributes:
+        partial: when ``images`` was asked last, an index named images whose documents were not
+            there. With them the choice may be another.
     """
 
     def __init__(self, platform: platforms.Platform | None = None) -> None:
+        self.partial = False
         self.documents: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._platform = platform
@@ -165,6 +170,7 @@ class Contents:
             ArchiveError, ImageError, DigestMismatch, InvalidArgument: it makes no sense.
         """
         self._further.clear()
+        self.partial = False
         if self.has_index:
             found = self._oci()
         elif "manifest.json" in self.documents:
@@ -258,7 +264,13 @@ class Contents:
         raise _missing("manifest", entries[0].digest)
 
     def _is_here(self, entry: oci.Descriptor) -> bool:
-        """Whether the documents of an image are there. What is malformed is told elsewhere."""
+        """Whether the documents of an image are there, which is noted."""
+        here = self._has_documents(entry)
+        self.partial |= not here and not _is_attestation(entry)
+        return here
+
+    def _has_documents(self, entry: oci.Descriptor) -> bool:
+        """What is malformed is told elsewhere."""
         if not self._has(entry):
             return False
         try:

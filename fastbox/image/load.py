@@ -105,7 +105,11 @@ class _Load:
         plan = self._current()
         if plan is None:
             return "unknown"
-        if self.ordered or (path.startswith("blobs/sha256/") and self.contents.has_index):
+        if self.ordered:
+            return plan.get(path, "")
+        if self.contents.partial:  # the layer of another image, or nothing, may become ours
+            return "layer" if plan.get(path) == "layer" else "unknown"
+        if path.startswith("blobs/sha256/") and self.contents.has_index:
             return plan.get(path, "")
         return plan.get(path) or "unknown"  # a link to it may follow, or an index
 
