@@ -377,12 +377,6 @@ def busybox_image(root: str) -> str:
 
 
 @pytest.fixture
-def debian_image(root: str) -> str:
-    """Name of an image of Debian's essential packages."""
-    return "debian"
-
-
-@pytest.fixture
 def redis_image(root: str) -> str:
     """Name of an image with Debian's redis-server and redis-cli."""
     return "redis"

@@ -69,8 +69,6 @@ DEFAULT: tuple[DeviceRule, ...] = (
     _allow("c", 10, 200),  # net/tun
 )
 
-ALLOW_ALL: tuple[DeviceRule, ...] = (DeviceRule(allow=True),)
-
 # --device and --device-cgroup-rule texts ------------------------------------------------------
 
 

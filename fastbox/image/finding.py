@@ -125,13 +125,6 @@ class Finding:
         self.load(entry)
         return self._image(self.image_id(entry))
 
-    def lookup(self, name_or_id: str) -> Image | None:
-        """Like ``resolve``; None for an image that does not exist or cannot be used."""
-        try:
-            return self.resolve(name_or_id)
-        except (NotFound, StoreError, ImageError):
-            return None
-
     def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
         """The entry that ``text`` means, and the reference if it was by name, not by id.
 

@@ -149,7 +149,9 @@ def _plain(error: object) -> str:
     """An exception's text on one line, without the objects that urllib3 shows."""
     import re
 
-    return re.sub(r"^\w+\(.*?\): ", "", " ".join(str(error).split()))
+    text = re.sub(r"^\w+\(.*?\): ", "", " ".join(str(error).split()))
+    system = re.search(r"\[Errno -?\d+\] ([^()]*)", text)  # "Failed to establish a … : [Errno 1] …"
+    return system.group(1).lower() if system else text
 
 
 def peeked(read: Read) -> tuple[bytes, Read]:

@@ -43,7 +43,6 @@ def inspect(
     verbose: bool = False,
     insecure: bool = False,
     policy: Policy | None = None,
-    guard: Guard | None = None,
 ) -> Inspected:
     """Fetch a manifest or index.
 
@@ -56,7 +55,7 @@ def inspect(
         AuthError, RegistryError, DigestMismatch, ImageError: as for pulls.
     """
     where = references.parse(reference).tagged()
-    guard = guard or Guard()
+    guard = Guard()
     client = Client(where, guard, policy or Policy(), connections=1, insecure=insecure)
     try:
         try:

@@ -43,7 +43,6 @@ class Upload:
         fd: the blob, open for reading; it has the size that ``blob`` says.
         sources: repositories of this registry that may have the blob.
         again: the registry turned out not to have the blob, whatever it says.
-        what: for messages.
 
     Attributes:
         source: the repository from which it was mounted.
@@ -58,7 +57,6 @@ class Upload:
         *,
         sources: Sequence[str] = (),
         again: bool = False,
-        what: str = "",
     ) -> None:
         self._client = client
         self._blob = blob
@@ -66,7 +64,7 @@ class Upload:
         self._listener = listener
         self._sources = () if again else tuple(sources[:_MOST_SOURCES])
         self._again = again
-        self._what = what or f"layer {blob.short_id}"
+        self._what = f"layer {blob.short_id}"
         self._session: Session | None = None
         self._piece = blob.size
         self._restarts = 0

@@ -25,7 +25,7 @@ from fastbox.container.pack import Packer
 from fastbox.errors import ArchiveError, FastboxError, InvalidArgument, NotFound
 from fastbox.locks import lock
 from tests.core.tar_archives import Tar, capability, tree
-from tests.support.boxes import execute, start
+from tests.support.boxes import execute, start, web
 from tests.support.wait import wait_for
 
 STATES = ("created", "running", "paused", "stopped")
@@ -44,19 +44,6 @@ def resolver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(views, "_has_openat2", lambda root: False)
     name: str = request.param
     return name
-
-
-def make(engine: Engine, image: str, state: str = "created", **config: Any) -> str:
-    """A container called web in that state."""
-    config.setdefault("command", ["sleep", "1000"])
-    box = engine.create(ContainerConfig(image=image, name="web", stop_timeout=0, **config))
-    if state != "created":
-        engine.start(box.id)
-    if state == "paused":
-        engine.pause(box.id)
-    if state == "stopped":
-        engine.stop(box.id)
-    return box.id
 
 
 def ls(engine: Engine, path: str) -> dict[str, tarfile.TarInfo]:
@@ -128,7 +115,7 @@ def zoo(base: str) -> str:
 def test_there_and_back(
     engine: Engine, busybox_image: str, state: str, zoo: str, base: str
 ) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     copied = engine.copy_in("web", zoo, "/zoo", archive=True)
     assert copied.path == "web:/zoo"
     assert copied.size > 3 << 20
@@ -144,7 +131,7 @@ def test_without_archive_it_belongs_to_the_receiver(
 ) -> None:
     os.chown(f"{zoo}/program", 1000, 1000)
     os.chmod(f"{zoo}/program", 0o6755)
-    make(engine, busybox_image, "running")
+    web(engine, busybox_image, "running")
     engine.copy_in("web", zoo, "/zoo")
     inside = ls(engine, "/zoo")
     assert {(member.uid, member.gid) for member in inside.values()} == {(0, 0)}
@@ -166,7 +153,7 @@ def test_without_archive_it_belongs_to_the_receiver(
 
 
 def test_what_is_there_keeps_its_owner(engine: Engine, busybox_image: str, here: str) -> None:
-    make(engine, busybox_image, "running")
+    web(engine, busybox_image, "running")
     execute(engine, engine.container("web"), "sh", "-c", "mkdir -p /d/sub; chown -R 1000 /d")
     engine.copy_in("web", "a/.", "/d")
     inside = ls(engine, "/d")
@@ -225,7 +212,7 @@ PLACES = (
 def test_names_in_the_container(
     engine: Engine, busybox_image: str, here: str, source: str, target: str, wanted: str
 ) -> None:
-    make(engine, busybox_image, "running")
+    web(engine, busybox_image, "running")
     box = engine.container("web")
     assert execute(engine, box, "sh", "-c", PLACES).code == 0
     if wanted.startswith("!"):
@@ -243,7 +230,7 @@ def test_names_on_the_host(
     engine: Engine, busybox_image: str, here: str, source: str, target: str, wanted: str
 ) -> None:
     """The same, out of the container: what it has as here, and the host what it had."""
-    make(engine, busybox_image, "created")
+    web(engine, busybox_image, "created")
     engine.copy_in("web", here, "/here")
     place = f"{here}/place"
     os.mkdir(place)
@@ -278,7 +265,7 @@ def wanted_on_host(wanted: str, target: str, source: str, place: str) -> str:
 
 @pytest.mark.usefixtures("resolver")
 def test_links_at_the_source(engine: Engine, busybox_image: str, here: str) -> None:
-    make(engine, busybox_image, "created")
+    web(engine, busybox_image, "created")
     os.symlink("a", "to-a")
     os.symlink("/etc/os-release", "absolute")
     engine.copy_in("web", "to-a", "/link")
@@ -304,7 +291,7 @@ def test_links_at_the_source(engine: Engine, busybox_image: str, here: str) -> N
 
 
 def test_a_missing_source(engine: Engine, busybox_image: str, state: str, here: str) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     for path in ("/x", "x", "/etc/passwd/x", "/etc/passwd/"):
         with pytest.raises(NotFound) as caught:
             engine.copy_out("web", path, "out")
@@ -315,7 +302,7 @@ def test_a_missing_source(engine: Engine, busybox_image: str, state: str, here: 
 
 
 def test_the_whole_root(engine: Engine, busybox_image: str, state: str, base: str) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     engine.copy_out("web", "/", f"{base}/all")
     assert {"bin", "etc", "proc", "sys", "dev", "tmp"} <= set(os.listdir(f"{base}/all"))
     assert os.listdir(f"{base}/all/proc") == os.listdir(f"{base}/all/sys") == []
@@ -328,7 +315,7 @@ def test_the_whole_root(engine: Engine, busybox_image: str, state: str, base: st
 def test_volumes_and_binds_are_seen(
     engine: Engine, busybox_image: str, state: str, here: str
 ) -> None:
-    make(
+    web(
         engine, busybox_image, state,
         mounts=[
             Mount(type="volume", source="vol", target="/not/in/the/image"),
@@ -356,7 +343,7 @@ def test_volumes_and_binds_are_seen(
 
 
 def test_a_tmpfs_is_seen_while_it_is_there(engine: Engine, busybox_image: str, here: str) -> None:
-    make(engine, busybox_image, "running", mounts=[Mount(type="tmpfs", target="/run")])
+    web(engine, busybox_image, "running", mounts=[Mount(type="tmpfs", target="/run")])
     engine.copy_in("web", "f", "/run")
     box = engine.container("web")
     assert execute(engine, box, "cat", "/run/f").out == "f"
@@ -367,7 +354,7 @@ def test_a_tmpfs_is_seen_while_it_is_there(engine: Engine, busybox_image: str, h
 
 
 def test_what_is_read_only(engine: Engine, busybox_image: str, state: str, here: str) -> None:
-    make(
+    web(
         engine, busybox_image, state, read_only=True,
         mounts=[
             Mount(type="volume", source="vol", target="/rw"),
@@ -390,7 +377,7 @@ def test_what_is_read_only(engine: Engine, busybox_image: str, state: str, here:
 
 
 def test_what_the_kernel_makes_up(engine: Engine, busybox_image: str, here: str) -> None:
-    make(engine, busybox_image, "running")
+    web(engine, busybox_image, "running")
     for path in ("/proc/cpuinfo", "/proc/1/environ", "/sys/kernel/uevent_seqnum"):
         with pytest.raises(NotFound, match=f"Could not find the file {path} in") as caught:
             engine.copy_out("web", path, "out")
@@ -406,7 +393,7 @@ def test_what_the_kernel_makes_up(engine: Engine, busybox_image: str, here: str)
 
 
 def test_a_fifo_blocks_nobody(engine: Engine, busybox_image: str, here: str) -> None:
-    make(engine, busybox_image, "running")
+    web(engine, busybox_image, "running")
     script = "mkdir /d; mkfifo /d/fifo; cp /bin/sh /d; nc -lU -s /d/socket & until [ -e /d/fifo ];"
     execute(engine, engine.container("web"), "sh", "-c", f"{script} do :; done; kill $!")
     assert ls(engine, "/d")["d/fifo"].isfifo()
@@ -431,7 +418,7 @@ def zstd(data: bytes) -> bytes:
 def test_archives_of_all_kinds(
     engine: Engine, busybox_image: str, base: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    make(engine, busybox_image)
+    web(engine, busybox_image)
     data = os.urandom(700_000)
     plain = Tar().dir("d", uid=7, gid=8, mode=0o750).file("d/x", data, uid=9, gid=10).bytes()
     packed = pack(plain)
@@ -455,7 +442,7 @@ def test_archives_of_all_kinds(
 
 
 def test_a_bad_archive(engine: Engine, busybox_image: str, state: str) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     good = Tar().file("good", b"1").bytes()
     for data in (b"x" * 5000, gzip.compress(good)[:40], b"\xfd7zXZ\x00rubbish", good[:700]):
         with pytest.raises(ArchiveError):
@@ -471,7 +458,7 @@ def test_a_bad_archive(engine: Engine, busybox_image: str, state: str) -> None:
 
 def test_a_bad_archive_is_refused_at_once(engine: Engine, busybox_image: str) -> None:
     """Although its writer never ends, and says nothing more."""
-    make(engine, busybox_image)
+    web(engine, busybox_image)
     reader, writer = os.pipe()
     data = Tar().file("../../x", b"1" * 300_000).bytes()
     thread = threading.Thread(target=os.write, args=(writer, data))
@@ -484,7 +471,7 @@ def test_a_bad_archive_is_refused_at_once(engine: Engine, busybox_image: str) ->
 
 
 def test_what_the_caller_raises_comes_out(engine: Engine, busybox_image: str) -> None:
-    make(engine, busybox_image)
+    web(engine, busybox_image)
 
     def pieces() -> Iterator[bytes]:
         yield Tar().file("x", b"1" * 100_000).bytes()[:50_000]
@@ -495,7 +482,7 @@ def test_what_the_caller_raises_comes_out(engine: Engine, busybox_image: str) ->
 
 
 def test_the_stream_is_what_tar_expects(engine: Engine, busybox_image: str, zoo: str) -> None:
-    make(engine, busybox_image)
+    web(engine, busybox_image)
     engine.copy_in("web", zoo, "/zoo", archive=True)
     with engine.copy_from("web", "/zoo") as archive:
         assert (archive.stat.name, archive.stat.is_dir) == ("zoo", True)
@@ -512,7 +499,7 @@ def test_the_stream_is_what_tar_expects(engine: Engine, busybox_image: str, zoo:
 
 
 def test_stat(engine: Engine, busybox_image: str, state: str) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     found = engine.stat_path("web", "etc/passwd")
     assert (found.name, found.is_dir, found.uid, found.link_target) == ("passwd", False, 0, "")
     assert found.size == len(content(engine, "/etc/passwd"))
@@ -546,7 +533,7 @@ def test_async(root: str, runtime_dir: str, busybox_image: str, here: str) -> No
 
 
 def test_a_stopped_container_cannot_start_meanwhile(engine: Engine, busybox_image: str) -> None:
-    box = make(engine, busybox_image)
+    box = web(engine, busybox_image)
     directory = engine.container(box).directory
     archive = engine.copy_from("web", "/bin")
     with pytest.raises(BlockingIOError), lock(directory, blocking=False):
@@ -561,7 +548,7 @@ def test_a_stopped_container_cannot_start_meanwhile(engine: Engine, busybox_imag
 
 
 def test_a_running_container_is_not_locked(engine: Engine, busybox_image: str) -> None:
-    box = make(engine, busybox_image, "running")
+    box = web(engine, busybox_image, "running")
     with engine.copy_from("web", "/bin") as archive:
         archive.read(1000)
         engine.stop(box)
@@ -570,7 +557,7 @@ def test_a_running_container_is_not_locked(engine: Engine, busybox_image: str) -
 
 
 def test_an_archive_that_is_not_closed(engine: Engine, busybox_image: str) -> None:
-    make(engine, busybox_image)
+    web(engine, busybox_image)
     archive = engine.copy_from("web", "/")
     archive.read(100)
     del archive
@@ -579,7 +566,7 @@ def test_an_archive_that_is_not_closed(engine: Engine, busybox_image: str) -> No
 
 def test_one_that_is_removed_when_it_ends(engine: Engine, busybox_image: str, here: str) -> None:
     """Its overlay is volatile, and may be mounted again only because nothing marks it."""
-    make(engine, busybox_image, auto_remove=True, command=["cat", "/f"])
+    web(engine, busybox_image, auto_remove=True, command=["cat", "/f"])
     engine.copy_in("web", "f", "/")
     assert content(engine, "/f") == b"f"
     assert engine.run_attached("web") == 0
@@ -594,7 +581,7 @@ Engine(sys.argv[1], sys.argv[2]).copy_to("web", "/tmp", 0)
 
 @pytest.mark.parametrize("state", ["created", "running"])
 def test_killed_at_any_point(engine: Engine, busybox_image: str, state: str) -> None:
-    make(engine, busybox_image, state)
+    web(engine, busybox_image, state)
     command = [sys.executable, "-c", COPY, engine.root, engine.runtime_dir]
     for number in range(3):
         with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
@@ -612,7 +599,7 @@ def test_killed_at_any_point(engine: Engine, busybox_image: str, state: str) -> 
 
 
 def test_a_full_disk(engine: Engine, busybox_image: str, zoo: str, base: str) -> None:
-    make(
+    web(
         engine, busybox_image, "running",
         mounts=[Mount(type="tmpfs", target="/small", tmpfs_size=1 << 20)],
     )  # fmt: skip

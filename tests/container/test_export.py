@@ -18,24 +18,15 @@ from fastbox._core.pack import pack
 from fastbox.errors import InvalidArgument, NotFound
 from tests.core.pack_trees import acl
 from tests.core.tar_archives import capability, tree
-from tests.support.boxes import execute
+from tests.support.boxes import execute, web
 from tests.support.wait import wait_for
 
 STATES = ("created", "running", "paused", "stopped")
 
 
 def make(engine: Engine, image: str, state: str = "created", **config: Any) -> str:
-    """A container called web in that state."""
-    config.setdefault("command", ["sleep", "1000"])
-    config.setdefault("network", "none")
-    box = engine.create(ContainerConfig(image=image, name="web", stop_timeout=0, **config))
-    if state != "created":
-        engine.start(box.id)
-    if state == "paused":
-        engine.pause(box.id)
-    if state == "stopped":
-        engine.stop(box.id)
-    return box.id
+    """``web``, without a network."""
+    return web(engine, image, state, **{"network": "none", **config})
 
 
 def exported(engine: Engine, name: str = "web") -> bytes:

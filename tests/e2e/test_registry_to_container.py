@@ -14,7 +14,7 @@ from tests.support.registry import Registry
 from tests.support.wait import wait_for
 
 
-def push_redis(registry: Registry, name: str, compression: str = "gzip") -> None:
+def push_redis(registry: Registry, name: str) -> None:
     with open(archive("redis"), "rb") as file:
         layer = file.read()
     config = {
@@ -24,7 +24,7 @@ def push_redis(registry: Registry, name: str, compression: str = "gzip") -> None
         "WorkingDir": "/data",
         "ExposedPorts": {"6379/tcp": {}},
     }
-    registry.push(name, [layer], config=config, compression=compression)
+    registry.push(name, [layer], config=config)
 
 
 def test_redis_pulled_and_run(cli: Command, registry: Registry) -> None:

@@ -15,11 +15,6 @@ from fastbox.image.store import ImageStore
 from tests.image.build import leftovers, open_store, tar
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 def test_a_real_image_from_the_hosts_mirrors(store: ImageStore) -> None:
     lines: list[str] = []
     image = bootstrap(

@@ -9,12 +9,7 @@ from fastbox.image.building import add_built
 from fastbox.image.history import MISSING, history
 from fastbox.image.store import ImageStore
 from fastbox.oci import image as oci
-from tests.image.build import blob, make, open_store, tar
-
-
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
+from tests.image.build import blob, make, tar
 
 
 def build(store: ImageStore, steps: list[oci.History] | None, layers: int) -> None:

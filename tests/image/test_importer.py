@@ -25,15 +25,10 @@ from fastbox.errors import (
 from fastbox.image.importer import import_image
 from fastbox.image.store import ImageStore
 from fastbox.oci import digest as digests
-from tests.image.build import leftovers, open_store, tar
+from tests.image.build import leftovers, tar
 
 CONTENT = b"content " * 100_000
 ARCHIVE = tar({"file": CONTENT})
-
-
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
 
 
 def zstd(data: bytes) -> bytes:
@@ -157,7 +152,7 @@ def test_url_that_gives_no_archive(
 
 
 def test_url_where_nobody_answers(store: ImageStore) -> None:
-    with pytest.raises(RegistryError, match=r"cannot download http://127.0.0.1:1/x: .*refused"):
+    with pytest.raises(RegistryError, match=r"http://127.0.0.1:1/x: connection refused$"):
         import_image(store, "http://127.0.0.1:1/x", "u")
 
 

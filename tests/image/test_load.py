@@ -39,11 +39,6 @@ def zstd(data: bytes) -> bytes:
     return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 FORMS = {"docker": docker(), "oci": layout(), "both": layout() | docker()}
 PACKINGS = {
     "plain": lambda data: data,

@@ -36,11 +36,6 @@ from tests.image.build import check, die_at, leftovers, make, names, open_store,
 Files = dict[str, "bytes | tarfile.TarInfo"]
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 def refused(store: ImageStore, base: str, data: bytes, text: str) -> None:
     """Whether it comes as a file or as a stream."""
     path = os.path.join(base, "hostile")

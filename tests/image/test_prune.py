@@ -16,11 +16,6 @@ from tests.image.build import check, leftovers, make, names, open_store, put, ta
 from tests.support.wait import wait_for
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 def pruned(store: ImageStore, *used: str, **options: object) -> Pruned:
     return prune(store, used=lambda: used, **options)  # type: ignore[arg-type]
 

@@ -28,11 +28,6 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def store(root: str) -> ImageStore:
-    return open_store(root)
-
-
 def saved(store: ImageStore, *images: str, **options: str) -> bytes:
     memory = io.BytesIO()
     save(store, images, memory, **options)

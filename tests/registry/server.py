@@ -279,7 +279,6 @@ class FaultyRegistry:
         diff_ids: list[str] | None = None,
         change: Callable[[dict[str, Any]], None] | None = None,
         system: str = "linux",
-        blobs: list[bytes] | None = None,
     ) -> dict[str, Any]:
         """Serve an image of uncompressed layer tars; its manifest's descriptor, with ``layers``
         (descriptors) and ``config`` (digest) added.
@@ -299,7 +298,7 @@ class FaultyRegistry:
                 },
             }
         ).encode()
-        blobs = blobs or [compress(layer, compression) for layer in layers]
+        blobs = [compress(layer, compression) for layer in layers]
         suffix = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}[compression]
         layer_type = DOCKER_LAYER if docker else OCI_LAYER + suffix
         manifest = {

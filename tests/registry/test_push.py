@@ -454,7 +454,7 @@ def test_the_smallest_piece_that_a_registry_takes(pusher: Pusher, server: Upload
 # ---- who may -------------------------------------------------------------------------------------
 
 
-def protect(server: UploadRegistry) -> Callable[[Handler], None]:
+def protect() -> Callable[[Handler], None]:
     """Basic authentication."""
 
     def action(handler: Handler) -> None:
@@ -472,7 +472,7 @@ def protect(server: UploadRegistry) -> Callable[[Handler], None]:
 
 def test_no_credentials(pusher: Pusher, server: UploadRegistry) -> None:
     pusher.image("app:1", SMALL)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     with pytest.raises(AuthError, match="no basic auth credentials") as caught:
         pusher("app:1")
     assert caught.value.hint == f"log in with: fastbox login {server.host}"
@@ -481,7 +481,7 @@ def test_no_credentials(pusher: Pusher, server: UploadRegistry) -> None:
 
 def test_wrong_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secrets) -> None:
     pusher.image("app:1", SMALL)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     secrets.login(server.host, password="canary")
     with pytest.raises(AuthError) as caught:
         pusher("app:1")
@@ -493,7 +493,7 @@ def test_wrong_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secr
 
 def test_credentials(pusher: Pusher, server: UploadRegistry, secrets: Secrets) -> None:
     pusher.image("app:1", SMALL, LARGE)
-    server.on("", protect(server), -1)
+    server.on("", protect(), -1)
     secrets.login(server.host)
     pusher("app:1")
     assert server.has("app", SMALL, LARGE)
@@ -590,9 +590,9 @@ def hub(world: World) -> UploadRegistry:
     return uploads(world, "registry.example")
 
 
-def uploads(world: World, name: str, *, tls: bool = True, port: int = 443) -> UploadRegistry:
+def uploads(world: World, name: str, *, tls: bool = True) -> UploadRegistry:
     server = UploadRegistry(world.authority.context(name) if tls else None)
-    world.adopt(server, name, port=port)
+    world.adopt(server, name)
     return server
 
 
@@ -605,7 +605,7 @@ def test_uploads_to_another_host_go_without_credentials(
     pusher = Pusher(store, "registry.example")
     pusher.image("app:1", SMALL, LARGE)
     secrets.login("registry.example")
-    hub.on("", protect(hub), -1)
+    hub.on("", protect(), -1)
     hub.where = lambda path: "https://storage.example" + path
     storage.where = hub.where
     pusher("app:1")
@@ -628,7 +628,7 @@ def test_redirected_uploads_go_without_credentials(
         handler.reply(307, headers={"Location": "https://storage.example" + handler.path})
 
     hub.on("PATCH", redirect)
-    hub.on("", protect(hub), -1)
+    hub.on("", protect(), -1)
     storage.where = lambda path: "https://registry.example" + path
     pusher("app:1")
     assert hub.has("app", LARGE)

@@ -52,6 +52,20 @@ def run(
         return Output(code, _text(out), _text(err))
 
 
+def web(engine: Engine, image: str, state: str = "created", **config: Any) -> str:
+    """Id of a container called web that is created, running, paused or stopped; it sleeps unless
+    told what to do."""
+    config.setdefault("command", ["sleep", "1000"])
+    box = engine.create(ContainerConfig(image=image, name="web", stop_timeout=0, **config))
+    if state != "created":
+        engine.start(box.id)
+    if state == "paused":
+        engine.pause(box.id)
+    if state == "stopped":
+        engine.stop(box.id)
+    return box.id
+
+
 def start(engine: Engine, image: str, *command: str, **config: Any) -> Container:
     """A detached container without a network, unless one is given; it sleeps unless told what to
     do."""

@@ -285,21 +285,18 @@ class Registry:
             "manifest": manifest,
         }
 
-    def push_index(
-        self, name: str, images: list[dict[str, Any]], *, docker: bool = False
-    ) -> dict[str, Any]:
+    def push_index(self, name: str, images: list[dict[str, Any]]) -> dict[str, Any]:
         """Upload an index over images that ``push`` returned."""
         repository, _, tag = name.partition(":")
-        media_type = DOCKER_LIST if docker else OCI_INDEX
         keys = ("mediaType", "digest", "size", "platform")
         index = {
             "schemaVersion": 2,
-            "mediaType": media_type,
+            "mediaType": OCI_INDEX,
             "manifests": [{key: image[key] for key in keys} for image in images],
         }
         data = json.dumps(index).encode()
-        self.put_manifest(repository, tag or "latest", data, media_type)
-        return descriptor(data, media_type)
+        self.put_manifest(repository, tag or "latest", data, OCI_INDEX)
+        return descriptor(data, OCI_INDEX)
 
 
 def descriptor(data: bytes, media_type: str) -> dict[str, Any]:

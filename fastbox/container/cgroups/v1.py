@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 from ...errors import Unsupported
@@ -137,8 +136,3 @@ def oom_kills(directory: str) -> int:
         if key == "oom_kill":
             return int(value)
     return 0
-
-
-def is_mounted(directory: str) -> bool:
-    """Whether there is a v1 hierarchy at a directory."""
-    return os.path.exists(f"{directory}/tasks")
