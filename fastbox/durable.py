@@ -75,7 +75,7 @@ def _sync(directory: str, names: list[str]) -> None:
     paths = [*(os.path.join(directory, name) for name in names), directory]
     for path in [*paths, os.path.dirname(directory)]:
         with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 os.fsync(fd)
             finally:

@@ -120,7 +120,7 @@ def again(images: list[str]) -> str:
     """The hint for what only a registry has."""
     if not images:
         return ""
-    names = [name for name in images if ":" in name or "@" in name]
+    names = [n for n in images if (":" in n or "@" in n) and not n.startswith("sha256:")]
     if not names:
         return f"`fastbox rmi {images[0]}` removes the image"
     return f"`fastbox pull {names[0]}` brings it again"

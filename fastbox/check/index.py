@@ -53,7 +53,7 @@ def _layout(look: Look) -> None:
     path = os.path.join(look.images.directory, "oci-layout")
     try:
         if not os.path.islink(path):
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 if b'"imageLayoutVersion"' in file.read(4096):
                     return
         text = "it is not what the OCI image layout wants"
@@ -157,6 +157,8 @@ def _drop(look: Look, digest: str) -> str | None:
     with look.images.locked():
         entries = look.images.entries()
         gone = [entry for entry in entries if label(entry) == digest]
+        if any(_is_usable(look, entry) for entry in gone):
+            return "containers can still be made of it; `fastbox rmi` removes it"
         ids = {look.images.image_id(entry) for entry in gone}
         for container_id in look.containers.ids():
             with contextlib.suppress(FastboxError):
@@ -165,6 +167,15 @@ def _drop(look: Look, digest: str) -> str | None:
                     return f"it is the image of container {record.name}"
         look.images.replace_entries([entry for entry in entries if label(entry) != digest])
     return None
+
+
+def _is_usable(look: Look, entry: oci.Descriptor) -> bool:
+    """Whether an image still has all of its unpacked layers."""
+    try:
+        layers = look.images.load(entry).config.rootfs.diff_ids
+        return all(look.images.layer_dir(diff_id) is not None for diff_id in layers)
+    except FastboxError:
+        return False
 
 
 # ---- making it anew --------------------------------------------------------------------------

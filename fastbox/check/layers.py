@@ -396,7 +396,7 @@ class Place:
             return None
         from ..container.sizes import size_of_tree
 
-        entries = sum(len(files) + len(folders) for _, folders, files in os.walk(self.path))
+        entries = _entries_of(self.path)
         opaque = False
         with contextlib.suppress(OSError):
             opaque = os.getxattr(self.path, "trusted.overlay.opaque") == b"y"
@@ -458,6 +458,31 @@ class _Init:
 def _is_full(error: FastboxError) -> bool:
     full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
     return full or getattr(error, "step", "") == "limit"
+
+
+def _entries_of(path: str) -> int:
+    """Number of all that is in a tree, however deep it is."""
+    from ..volume.tree import Cursor
+
+    count = 0
+    with Cursor(path) as cursor:
+
+        def folders() -> list[str]:
+            nonlocal count
+            found = cursor.entries()
+            count += len(found)
+            return [name for name, (_, status) in found.items() if stat.S_ISDIR(status.st_mode)]
+
+        levels = [folders()]
+        while levels:
+            if levels[-1]:
+                cursor.down(levels[-1].pop())
+                levels.append(folders())
+                continue
+            levels.pop()
+            if levels:
+                cursor.up()
+    return count
 
 
 def _set_aside(look: Look, path: str) -> str | None:

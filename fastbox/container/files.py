@@ -43,8 +43,9 @@ def read_file(path: str, limit: int = MAX_SIZE) -> bytes | None:
     Raises:
         OSError: it could not be read, or is a link.
     """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # (it may be a pipe)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _DRAIN = 16 << 20  # bytes behind the archive's end that are read, so that no writer sees EPIPE
 _F_SETPIPE_SZ = 1031
-_PEEK = 64  # bytes that tell a document
+_PEEK = tarball.BLOCK  # bytes that tell a document
 
 Grown = Callable[[int], None]
 
@@ -201,8 +201,10 @@ class TarFile(Archive):
 
 
 def is_document(head: bytes) -> bool:
-    """Whether a small file that begins like this is JSON."""
-    return head.lstrip(b" \t\r\n")[:1] in (b"{", b"[")
+    """Whether a small file that begins like this (a block, unless it is shorter) is JSON. A layer
+    begins with a name, which may look like that."""
+    begins = head.lstrip(b" \t\r\n")[:1] in (b"{", b"[")
+    return begins and not tarball.is_header(head[: tarball.BLOCK])
 
 
 def _copy_range(source: int, target: int, offset: int, count: int) -> int:

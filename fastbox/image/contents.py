@@ -28,6 +28,7 @@ from .tarball import malformed, normalised, shown
 
 IMAGE_NAME = "io.containerd.image.name"
 MAX_IMAGES = 1000
+MAX_NAMES = 1000  # of all of them: each is a write of the store's index
 MAX_DOCUMENTS = 10_000
 MAX_DOCUMENT_BYTES = 64 << 20  # of all of them
 _MAX_DEPTH = 4
@@ -103,13 +104,23 @@ class Contents:
 
     Args:
         platform: what to take of an index; None is what this machine runs, if it is there.
+
+    Attributes:
+        partial: when ``images`` was asked last, an index named images whose documents were not
+            there. With them the choice may be another.
     """
 
     def __init__(self, platform: platforms.Platform | None = None) -> None:
+        self.partial = False
         self.documents: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._platform = platform
         self._bytes = 0
+        # What was made of documents, each once, however many images name it.
+        self._parsed: dict[tuple[bytes, str], oci.Manifest | oci.Index] = {}
+        self._configs: dict[bytes, oci.ImageConfig] = {}
+        self._digests: dict[bytes, str] = {}
+        self._further: set[str] = set()
 
     @property
     def has_index(self) -> bool:
@@ -118,10 +129,13 @@ class Contents:
 
     def add_document(self, name: str, data: bytes) -> None:
         """Raises ArchiveError: there are too many."""
-        self._bytes += len(data)
+        self._count(len(data))
+        self.documents[name] = data
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
         if len(self.documents) >= MAX_DOCUMENTS or self._bytes > MAX_DOCUMENT_BYTES:
             raise malformed("it has too many documents")
-        self.documents[name] = data
 
     def forget(self, name: str) -> None:
         """Another entry has the name now."""
@@ -129,7 +143,12 @@ class Contents:
         self._links.pop(name, None)
 
     def add_link(self, name: str, target: str, *, hard: bool) -> None:
-        """A link; of a hard one the target is a name, of a symbolic one a path."""
+        """A link; of a hard one the target is a name, of a symbolic one a path.
+
+        Raises:
+            ArchiveError: there are too many.
+        """
+        self._count(len(name) + len(target))
         base = "" if hard else posixpath.dirname(name)
         self._links[name] = normalised(posixpath.join(base, target))
 
@@ -150,6 +169,8 @@ class Contents:
             Missing: a document is not there.
             ArchiveError, ImageError, DigestMismatch, InvalidArgument: it makes no sense.
         """
+        self._further.clear()
+        self.partial = False
         if self.has_index:
             found = self._oci()
         elif "manifest.json" in self.documents:
@@ -161,6 +182,9 @@ class Contents:
             )
         if not found:
             raise malformed("there is no image in it")
+        count = sum(len(image.names) for image in found)
+        if count > MAX_NAMES:
+            raise malformed(f"its images have {count} names, the limit is {MAX_NAMES}")
         return found
 
     # ---- docker-archive ----------------------------------------------------------------------
@@ -177,7 +201,7 @@ class Contents:
         data = self.documents.get(path)
         if data is None:
             raise _missing("image config", element.config)
-        config = oci.decode_config(data)
+        config = self._config(data)
         paths = element.layers or []
         if len(paths) != len(config.rootfs.diff_ids):
             raise malformed(
@@ -240,11 +264,17 @@ class Contents:
         raise _missing("manifest", entries[0].digest)
 
     def _is_here(self, entry: oci.Descriptor) -> bool:
-        """Whether the documents of an image are there. What is malformed is told elsewhere."""
+        """Whether the documents of an image are there, which is noted."""
+        here = self._has_documents(entry)
+        self.partial |= not here and not _is_attestation(entry)
+        return here
+
+    def _has_documents(self, entry: oci.Descriptor) -> bool:
+        """What is malformed is told elsewhere."""
         if not self._has(entry):
             return False
         try:
-            document = oci.decode(self._document(entry, "manifest"), entry.media_type)
+            document = self._decoded(self._document(entry, "manifest"), entry)
         except FastboxError:
             return True
         return isinstance(document, oci.Index) or self._has(document.config)
@@ -258,7 +288,7 @@ class Contents:
         others: list[Other] = []
         for _ in range(_MAX_DEPTH):
             data = self._document(entry, "manifest")
-            document = oci.decode(data, entry.media_type)
+            document = self._decoded(data, entry)
             if isinstance(document, oci.Manifest):
                 break
             above.append((entry, data))
@@ -268,7 +298,8 @@ class Contents:
         else:
             raise malformed(f"indexes are nested too deep in {entry.digest}")
         config_data = self._document(document.config, "image config")
-        config = oci.decode_config(config_data, document)
+        config = self._config(config_data)
+        oci.check_layers(config, document)
         pairs = zip(document.layers, config.rootfs.diff_ids, strict=True)
         layers = [
             Layer(self.resolved(blob_path(blob.digest)), diff_id, blob) for blob, diff_id in pairs
@@ -283,16 +314,21 @@ class Contents:
         )  # fmt: skip
 
     def _others(self, entries: Iterable[oci.Descriptor], chosen: oci.Descriptor) -> Iterable[Other]:
-        """The further platforms whose documents are there."""
+        """The further platforms whose documents are there, and that no other index has told of."""
         for entry in entries:
-            if entry.digest == chosen.digest or not self._is_here(entry):
+            if entry.digest == chosen.digest or entry.digest in self._further:
+                continue
+            if not self._is_here(entry):
                 continue
             try:
                 data = self._document(entry, "manifest")
-                document = oci.decode_manifest(data, entry.media_type)
+                document = self._decoded(data, entry)
+                if isinstance(document, oci.Index):
+                    continue
                 config = self._document(document.config, "image config")
             except FastboxError:
                 continue  # an attestation, of no use without its registry; or a false one
+            self._further.add(entry.digest)
             yield Other(data, config, document.layers)
 
     def _document(self, entry: oci.Descriptor, what: str) -> bytes:
@@ -301,13 +337,34 @@ class Contents:
             data = self.documents.get(self.resolved(blob_path(entry.digest)))
         if data is None:
             raise _missing(what, entry.digest)
-        found = digests.of(data)
+        found = self._digest(data)
         if (found, len(data)) != (entry.digest, entry.size):
             raise DigestMismatch(
                 f"invalid archive: {what} {entry.digest} ({entry.size} bytes) has digest {found}"
                 f" ({len(data)} bytes)"
             )
         return data
+
+    def _decoded(self, data: bytes, entry: oci.Descriptor) -> oci.Manifest | oci.Index:
+        said = entry.media_type
+        if said not in oci.MANIFEST_TYPES | oci.INDEX_TYPES:  # of those there may be any number
+            return oci.decode(data, said)
+        found = self._parsed.get((data, said))
+        if found is None:
+            found = self._parsed[data, said] = oci.decode(data, said)
+        return found
+
+    def _config(self, data: bytes) -> oci.ImageConfig:
+        found = self._configs.get(data)
+        if found is None:
+            found = self._configs[data] = oci.decode_config(data)
+        return found
+
+    def _digest(self, data: bytes) -> str:
+        found = self._digests.get(data)
+        if found is None:
+            found = self._digests[data] = digests.of(data)
+        return found
 
     def _name_by_manifest_json(self, found: list[Found]) -> None:
         """Some tools write the tag alone into the index, the whole name only there."""

@@ -347,7 +347,7 @@ class LayerStore:
         """
         path = self._meta_path(name)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 data = file.read(_MAX_META)
         except FileNotFoundError:
             return None

@@ -105,7 +105,11 @@ class _Load:
         plan = self._current()
         if plan is None:
             return "unknown"
-        if self.ordered or (path.startswith("blobs/sha256/") and self.contents.has_index):
+        if self.ordered:
+            return plan.get(path, "")
+        if self.contents.partial:  # the layer of another image, or nothing, may become ours
+            return "layer" if plan.get(path) == "layer" else "unknown"
+        if path.startswith("blobs/sha256/") and self.contents.has_index:
             return plan.get(path, "")
         return plan.get(path) or "unknown"  # a link to it may follow, or an index
 
@@ -287,9 +291,8 @@ class _Load:
         if not image.index or self._platform is not None:
             return None
         entry, data = image.index[0]
-        plain = oci.Descriptor(
-            media_type=entry.media_type or oci.OCI_INDEX, digest=entry.digest, size=len(data)
-        )
+        media_type = entry.media_type if entry.media_type in oci.INDEX_TYPES else oci.OCI_INDEX
+        plain = oci.Descriptor(media_type=media_type, digest=entry.digest, size=len(data))
         try:
             same = self._store.load(plain).manifest.config.digest == image.id
         except (StoreError, ImageError):

@@ -302,7 +302,7 @@ class ImageStore(Finding):
         """
         path = self._index_path
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 found = os.fstat(file.fileno())
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
                 if self._index is not None and self._index[0] == stamp:
@@ -338,6 +338,12 @@ class ImageStore(Finding):
         """
         kept = without_redundant(entries)
         data = _encoded(kept)
+        if len(data) > _MAX_INDEX:  # nobody could read it any more
+            raise StoreError(
+                f"the image store is full: its index would have {len(data)} bytes,"
+                f" the limit is {_MAX_INDEX}",
+                hint="remove images that you do not need",
+            )
         try:
             self._write_index(data)
         except StoreError:

@@ -16,6 +16,7 @@ from ..errors import ArchiveError
 BLOCK = 512
 MAX_ENTRIES = 100_000
 _MAX_EXTENSION = 1 << 20  # bytes of a pax or GNU header's data
+_MAX_NAME = 4096  # characters; every name is kept until the end
 _FILES = b"0\x007"
 _LONGEST = 8**11  # what 11 octal digits cannot say any more
 
@@ -120,6 +121,8 @@ def _member(block: bytes, size: int, kind: bytes, extended: dict[str, str]) -> M
     prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
     name = extended.get("path") or (f"{prefix}/{name}" if prefix else name)
     target = extended.get("linkpath") or _text(block[157:257])
+    if max(len(name), len(target)) > _MAX_NAME:
+        raise malformed(f"it has a name of more than {_MAX_NAME} characters")
     if "size" in extended:
         text = extended["size"]
         if not (text.isascii() and text.isdigit() and len(text) < 20):

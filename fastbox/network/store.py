@@ -187,7 +187,7 @@ class NetworkStore:
     def _load(self, name: str) -> Network:
         path = self._path(name)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 network = msgspec.json.decode(file.read(_MAX_RECORD), type=Network)
             _check_record(network, name)
         except FileNotFoundError:

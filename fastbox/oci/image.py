@@ -21,6 +21,7 @@ from .healthcheck import Healthcheck
 MAX_DOCUMENT = 4 * 1024 * 1024  # bytes of a manifest, index or config (CVE-2023-25153)
 MAX_LAYERS = 127  # Docker's limit, and about what overlayfs mounts
 MAX_MANIFESTS = 1000
+_MAX_WORD = 100  # characters of a word of a platform: the store's index has it for each image
 MAX_DOCUMENTS = 64 * 1024 * 1024  # bytes of all documents to which one index leads
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -309,14 +310,22 @@ def decode_config(data: bytes, manifest: Manifest | None = None) -> ImageConfig:
     config = decode_json(data, ImageConfig, "image config")
     if config.rootfs.type != "layers":
         raise ImageError(f"image config has the unknown rootfs type {config.rootfs.type[:100]!r}")
+    if max(map(len, (config.os, config.architecture, config.variant))) > _MAX_WORD:
+        raise ImageError("image config has an overlong operating system, architecture or variant")
     for diff_id in config.rootfs.diff_ids:
         digests.validate(diff_id, "diff id")
-    if manifest is not None and len(config.rootfs.diff_ids) != len(manifest.layers):
+    if manifest is not None:
+        check_layers(config, manifest)
+    return config
+
+
+def check_layers(config: ImageConfig, manifest: Manifest) -> None:
+    """Raises ImageError: they do not have the same number of layers."""
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise ImageError(
             f"image config names {len(config.rootfs.diff_ids)} layers,"
             f" the manifest {len(manifest.layers)}"
         )
-    return config
 
 
 class _Pointers(msgspec.Struct):

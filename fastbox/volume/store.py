@@ -130,7 +130,7 @@ class VolumeStore:
             raise NotFound(f"get {name}: no such volume")
         path = os.path.join(self._path(name), "volume.json")
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=atomic.no_wait) as file:
                 record = msgspec.json.decode(file.read(_MAX_RECORD), type=Record)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {(error.strerror or '').lower()}") from error

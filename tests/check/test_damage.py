@@ -105,7 +105,6 @@ def container(engine: Engine, image: str = "rich:1", **config: object) -> str:
 def test_a_store_that_is_whole(engine: Engine, image: Image) -> None:
     container(engine, name="box")
     engine.create_volume("data")
-    engine.create_network("net")
     counts: dict[str, int] = {}
     assert engine.check(counted=counts.__setitem__) == []
     assert counts["blob"] == 3
@@ -346,6 +345,31 @@ def test_strangers(engine: Engine, image: Image) -> None:
     assert engine.check() == []
 
 
+PIPES = [
+    "images/index.json",
+    "images/oci-layout",
+    "layers/.meta/*.json",
+    "containers/*/container.json",
+    "containers/*/config.json",
+    "volumes/*/volume.json",
+    "images/blobs/sha256/*",
+]
+
+
+@pytest.mark.parametrize("pattern", PIPES)
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(
+    engine: Engine, image: Image, pattern: str
+) -> None:
+    container(engine, "rich:1", name="box")
+    engine.create_volume("data")
+    path = glob.glob(f"{engine.root}/{pattern}")[0]
+    os.unlink(path)
+    os.mkfifo(path)
+    for repair in (False, True):
+        found = Engine(engine.root, engine.runtime_dir).check(repair=repair)
+        assert any(problem.is_left or problem.repaired for problem in found)
+
+
 # ---- layers of commits -------------------------------------------------------------------------
 
 
@@ -405,6 +429,19 @@ def test_damaged_metadata_of_a_commit(engine: Engine, snap: Image) -> None:
     assert boxes.run(Engine(engine.root, engine.runtime_dir), "snap:1", "true").code == 0
     sealed(Engine(engine.root, engine.runtime_dir)._images, "snap:1")
     check_whole(engine.root)
+
+
+def test_a_deep_commit_without_metadata(engine: Engine, busybox_image: str) -> None:
+    box = boxes.start(engine, "busybox", name="web")
+    script = f"mkdir -p {'d/' * 1500}; touch {'d/' * 1500}end"
+    assert boxes.execute(engine, box, "sh", "-ec", script).code == 0
+    engine.stop("web", timeout=0)
+    engine.commit("web", "snap:1")
+    path = f"{engine.root}/layers/.meta/{os.path.basename(upper_of(engine))}.json"
+    os.unlink(path)
+    assert only(Engine(engine.root, engine.runtime_dir).check(repair=True)).repaired
+    made = json.loads(read(path))
+    assert (made["entries"], made["size"]) == (1501, 0)
 
 
 # ---- blobs and the index -----------------------------------------------------------------------
@@ -477,6 +514,20 @@ def test_an_entry_without_a_name_that_leads_nowhere(engine: Engine, image: Image
     assert only(engine.check()).kind == "image"
     assert only(engine.check(repair=True)).repaired
     assert [found.names for found in engine.images(all=True)] == [["docker.io/library/rich:1"]]
+
+
+def test_a_nameless_image_that_containers_can_be_made_of(engine: Engine) -> None:
+    """It has an id, by which somebody may run it."""
+    made = engine.import_image(io.BytesIO(tar({"file": b"x"})))
+    os.unlink(blob(engine, made.layer_blobs[0]))
+    found = engine.check(repair=True)[0]
+    assert not found.repaired and "containers can still be made of it" in found.text
+    assert found.hint == f"`fastbox rmi {made.manifest_digest}` removes the image"
+    assert [image.id for image in engine.images(all=True)] == [made.id]
+    assert engine.container(container(engine, made.id)).record.image_id == made.id
+    engine.remove(engine.containers(all=True)[0].id)
+    engine.remove_image(made.manifest_digest)
+    assert engine.check() == []
 
 
 def test_a_layer_that_is_nowhere(engine: Engine, image: Image) -> None:
@@ -634,7 +685,6 @@ def test_a_missing_volume(engine: Engine, image: Image) -> None:
 
 
 def test_networks(engine: Engine) -> None:
-    engine.create_network("net")
     truncate(f"{engine.root}/networks/net.json")
     found = only(engine.check(repair=True))
     assert (found.kind, found.what) == ("network", "net")

@@ -288,3 +288,40 @@ def test_many_layers(store: ImageStore) -> None:
     assert len(result.image.layers) == 125
     put(store, "other", [layers[0]])
     check(store.root)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_that_begins_like_a_document(store: ImageStore, base: str, form: str) -> None:
+    """A tar begins with a name, and a name may begin as JSON does."""
+    layers = [tar({"[": b"one"}), tar({"{a}": b"two"})]
+    made = {"docker": docker(layers), "oci": layout(layers)}
+    files = made.get(form) or made["oci"] | made["docker"]
+    path = os.path.join(base, "file.tar")
+    with open(path, "wb") as file:
+        file.write(pack(files))
+    for source in (path, io.BytesIO(pack(files))):
+        fresh = open_store(os.path.join(base, f"root-{isinstance(source, str)}"))
+        (result,) = load(fresh, source)
+        assert result.image.layers == [digests.of(layer) for layer in layers]
+
+
+def test_another_platform_comes_first(store: ImageStore) -> None:
+    """In a stream: what is needed shows only when all documents of the index were there."""
+    host = platforms.host().architecture
+    mine = config(architecture=host)
+    other = config([tar({"other": b"x"})], architecture="riscv64")
+    ours = layout(conf=mine)
+    theirs = layout([tar({"other": b"x"})], conf=other)
+    entries = []
+    for files, name in ((theirs, "riscv64"), (ours, host)):
+        (entry,) = json.loads(files["index.json"])["manifests"]  # type: ignore[arg-type]
+        del entry["annotations"]
+        entries.append(entry | {"platform": {"os": "linux", "architecture": name}})
+    top = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    named = descriptor(top, oci.OCI_INDEX, annotations={oci.REF_NAME: "docker.io/library/app:1"})
+    files = index([named]) | {blob(top): top} | {k: v for k, v in theirs.items() if "blobs" in k}
+    files |= {blob(layer): layer for layer in LAYERS}
+    files |= {k: v for k, v in ours.items() if "blobs" in k}
+    (result,) = load(store, io.BytesIO(pack(files)))
+    assert result.image.id == digests.of(mine)
+    check(store.root)

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from fastbox.errors import FastboxError, StoreError
+from fastbox.image.contents import Contents
 from fastbox.image.load import load
 from fastbox.image.store import ImageStore
 from fastbox.oci import digest as digests
+from fastbox.oci import image as oci
 from tests.image.archives import (
     LAYERS,
     blob,
@@ -316,3 +318,84 @@ def test_extended_headers_take_no_time(store: ImageStore, base: str) -> None:
     """A megabyte of the smallest records."""
     size = header(kind=(156, b"x"), size=(124, b"%011o\0" % (1 << 20)))
     refused(store, base, size + (b"5 a=\n" * 209_716)[: 1 << 20], "invalid archive")
+
+
+# ---- a few bytes that become many ----------------------------------------------------------------
+
+
+def test_overlong_names(store: ImageStore, base: str) -> None:
+    """All names are kept until the end: a mebibyte of each would be the machine's memory."""
+    for info in (link("y" * 5000), link("y")):
+        name = "x" * (10 if info.linkname != "y" else 5000)
+        data = pack({name: info} | docker(), tarfile.PAX_FORMAT)
+        refused(store, base, data, "a name of more than 4096 characters")
+
+
+def test_too_many_links(store: ImageStore, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbox.image.contents.MAX_DOCUMENT_BYTES", 100_000)
+    files: Files = {f"{n}/{'x' * 90}": link("y" * 90) for n in range(1000)}
+    refused(store, base, pack(files | docker()), "too many documents")
+
+
+def test_documents_are_parsed_once(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images of the archive have them."""
+    parsed: list[bytes] = []
+    decode = oci.decode_config
+    monkeypatch.setattr(oci, "decode_config", lambda data: parsed.append(data) or decode(data))
+    files = docker()
+    element = json.loads(files["manifest.json"])[0]  # type: ignore[arg-type]
+    files["manifest.json"] = json.dumps([element | {"RepoTags": None}] * 30).encode()
+    files["again.json"] = b"{}"
+    contents = Contents()
+    for name, data in files.items():
+        if isinstance(data, bytes) and data.startswith((b"{", b"[")):
+            contents.add_document(name, data)
+    assert len(contents.images()) == 30
+    assert len(contents.images()) == 30
+    assert len(parsed) == 1
+
+
+def test_platforms_of_many_indexes_are_told_once() -> None:
+    both = [layout(conf=config(architecture=name)) for name in ("amd64", "riscv64")]
+    inner = [json.loads(files["index.json"])["manifests"][0] for files in both]  # type: ignore[arg-type]
+    for entry, name in zip(inner, ("amd64", "riscv64"), strict=True):
+        entry["platform"] = {"os": "linux", "architecture": name}
+    tops = [
+        json.dumps({"schemaVersion": 2, "manifests": inner, "annotations": {"n": str(n)}}).encode()
+        for n in range(5)
+    ]
+    files = both[0] | both[1] | index([descriptor(top, oci.OCI_INDEX) for top in tops])
+    contents = Contents()
+    for name, data in (files | {blob(top): top for top in tops}).items():
+        if isinstance(data, bytes) and data.startswith(b"{"):
+            contents.add_document(name, data)
+    assert sum(len(image.others) for image in contents.images()) == 1
+
+
+def test_too_many_names(store: ImageStore, base: str) -> None:
+    """Each is a write of the whole index."""
+    files = changed(docker(), RepoTags=[f"app:{n}" for n in range(1001)])
+    refused(store, base, pack(files), "its images have 1001 names, the limit is 1000")
+
+
+def test_the_index_stays_readable(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an archive says gets into the store's index only as far as it is short."""
+    for member in ("architecture", "variant", "os"):
+        conf = config(**{member: "linux" + "x" * 100_000})
+        with pytest.raises(FastboxError, match="overlong operating system"):
+            load(store, io.BytesIO(pack(docker(conf=conf))))
+    inner = layout()
+    top = json.dumps(
+        {"schemaVersion": 2, "manifests": json.loads(inner["index.json"])["manifests"]}  # type: ignore[arg-type]
+    ).encode()
+    entry = descriptor(top, "application/" + "x" * 100_000)
+    load(store, io.BytesIO(pack(inner | index([entry]) | {blob(top): top})))
+    path = os.path.join(store.root, "images", "index.json")
+    assert os.path.getsize(path) < 2000
+
+    monkeypatch.setattr("fastbox.image.store._MAX_INDEX", 2000)
+    with pytest.raises(StoreError, match="the image store is full"):
+        for n in range(20):
+            load(store, io.BytesIO(pack(docker(tags=(f"app:{n}",)))))
+    assert len(open_store(store.root).entries()) >= 2
+    open_store(store.root).remove("app:0")
