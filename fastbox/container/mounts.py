@@ -96,13 +96,27 @@ def _check_bind(mount: Mount) -> None:
             f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
         )
     try:
-        os.makedirs(mount.source, mode=0o755, exist_ok=True)
+        _make(mount.source)
     except (OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else "file name too long"
         raise InvalidArgument(
             f"error while creating mount source path '{mount.source[:200]}': mkdir: "
             f"{(why or '').lower()}"
         ) from error
+
+
+def _make(path: str) -> None:
+    """Make a directory of the host, and those above it, 0755 whatever the caller's umask is."""
+    parent = os.path.dirname(path.rstrip("/"))
+    if not os.path.isdir(parent):
+        _make(parent)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:  # somebody else was quicker; or it is no directory
+        if not os.path.isdir(path):
+            raise
+    else:
+        os.chmod(path, 0o755)
 
 
 def resolve(

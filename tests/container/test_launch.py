@@ -364,14 +364,20 @@ def test_a_fork_bomb_can_be_removed(engine: Engine, base: str) -> None:
     assert engine.containers(all=True) == [] and cgroups(engine) == []
 
 
-def test_the_callers_umask_is_not_the_containers(engine: Engine, busybox_image: str) -> None:
+def test_the_callers_umask_is_not_the_containers(
+    engine: Engine, busybox_image: str, base: str
+) -> None:
     before = os.umask(0o077)
     try:
         got = run(
-            engine, busybox_image, "stat", "-c", "%a", "/", "/new", "/new/dir", "/mnt/v",
+            engine, busybox_image, "stat", "-c", "%a", "/", "/new", "/new/dir", "/mnt/v", "/mnt/b",
             user="1000", workdir="/new/dir",
-            mounts=[Mount(type="volume", target="/mnt/v")],
+            mounts=[
+                Mount(type="volume", target="/mnt/v"),
+                Mount(type="bind", source=f"{base}/a/b/", target="/mnt/b", create_source=True),
+            ],
         )  # fmt: skip
     finally:
         os.umask(before)
-    assert (got.err, got.lines) == ("", ["755"] * 4)
+    assert (got.err, got.lines) == ("", ["755"] * 5)
+    assert os.stat(f"{base}/a").st_mode & 0o7777 == 0o755
