@@ -24,7 +24,8 @@ from .guard import Guard
 from .retry import Policy, Transient, persist
 from .transport import Response, Transport
 
-COMMIT_SECONDS = 600.0  # a registry may copy or hash a large blob before it answers
+COMMIT_SECONDS = 600.0  # a registry may copy or hash a large blob before it answers …
+_COMMIT_RATE = 2 << 20  # … but not slower than so many bytes in each second
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _GOODBYE_SECONDS = 2.0  # for all uploads that are cancelled, together
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,19})")
@@ -167,7 +168,8 @@ class PushClient(Client):
         headers = dict(_OCTETS)
         if session.size:
             headers["Content-Range"] = f"{session.size}-{session.size + body.size - 1}"
-        response = self._exchange("PATCH", session.url, headers, body, patience=COMMIT_SECONDS)
+        patience = _patience(session.size + body.size)
+        response = self._exchange("PATCH", session.url, headers, body, patience=patience)
         if response.status == 416:
             drain(response)
             return None
@@ -185,7 +187,8 @@ class PushClient(Client):
         query = f"{parts.query}&" if parts.query else ""
         # Percent signs and the order in the query are the registry's own: nothing is encoded anew.
         url = parts._replace(query=f"{query}digest={digest}").geturl()
-        response = self._exchange("PUT", url, _OCTETS, body or b"", patience=COMMIT_SECONDS)
+        patience = _patience(session.size + (body.size if body else 0))
+        response = self._exchange("PUT", url, _OCTETS, body or b"", patience=patience)
         if response.status not in (201, 204, 200):
             raise self.refusal(response, "uploading a layer")
         drain(response)
@@ -357,3 +360,8 @@ def is_gone(error: Refused) -> bool:
     """Whether the registry knows nothing of an upload any more, so that a new one may do."""
     codes = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID")
     return error.status in (404, 410) or error.code in codes
+
+
+def _patience(size: int) -> float:
+    """Seconds in which a registry answers that got ``size`` bytes; the policy's stall at least."""
+    return min(COMMIT_SECONDS, size / _COMMIT_RATE)
