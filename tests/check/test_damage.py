@@ -105,6 +105,7 @@ def container(engine: Engine, image: str = "rich:1", **config: object) -> str:
 def test_a_store_that_is_whole(engine: Engine, image: Image) -> None:
     container(engine, name="box")
     engine.create_volume("data")
+    engine.create_network("net")
     counts: dict[str, int] = {}
     assert engine.check(counted=counts.__setitem__) == []
     assert counts["blob"] == 3
@@ -685,6 +686,7 @@ def test_a_missing_volume(engine: Engine, image: Image) -> None:
 
 
 def test_networks(engine: Engine) -> None:
+    engine.create_network("net")
     truncate(f"{engine.root}/networks/net.json")
     found = only(engine.check(repair=True))
     assert (found.kind, found.what) == ("network", "net")
