@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import output
+from . import human, output
 from .command import App, FlagCommand
 from .errors import TemplateError
 from .flags import Flag, Text, Values
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from .template import Row
 
 FORMAT = Flag("--format", Text(), INSPECT_FORMAT.help or "")
-# Control characters in a label shall neither drive the terminal nor look like a further line.
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_VISIBLE.update({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
 
 
 def events(app: App, values: Values, words: list[str]) -> int:
@@ -70,7 +67,7 @@ def line(event: Event) -> str:
     if event.attributes:
         pairs = [f"{key}={event.attributes[key]}" for key in sorted(event.attributes)]
         text += f" ({', '.join(pairs)})"
-    return text if text.isprintable() else text.translate(_VISIBLE)
+    return human.visible(text)  # a label's, too
 
 
 def _time(nanoseconds: int) -> str:

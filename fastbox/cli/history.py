@@ -54,14 +54,14 @@ def _identity(step: HistoryEntry, trunc: bool) -> str:
 
 def _row(step: HistoryEntry, trunc: bool, for_people: bool) -> dict[str, Callable[..., Any]]:
     def created_by() -> str:
-        text = step.created_by.replace("\t", " ")
+        text = human.visible(step.created_by.replace("\t", " "))
         return human.ellipsis(text, WIDTH) if trunc else text
 
     def created_at() -> str:
         return human.rfc3339_local(step.created)
 
     return {
-        "Comment": lambda: step.comment,
+        "Comment": lambda: human.visible(step.comment),
         "CreatedAt": created_at,
         "CreatedBy": created_by,
         "CreatedSince": lambda: human.ago(step.created) if for_people else created_at(),

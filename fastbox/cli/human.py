@@ -7,6 +7,10 @@ import time
 from ..container.logs import parse_time
 from . import gotext
 
+# Control characters in an image's or label's words shall neither drive the terminal nor look like a
+# further line.
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_VISIBLE.update({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _MULTIPLIERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -224,3 +228,8 @@ def _digits(text: str) -> int:
 def ellipsis(text: str, width: int) -> str:
     """At most ``width`` characters, the last one ``…`` where something was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """The text with its control characters written out (``\\x1b``, ``\\n``)."""
+    return text if text.isprintable() else text.translate(_VISIBLE)

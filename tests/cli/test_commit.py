@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from fastbox.cli import human
@@ -74,6 +75,13 @@ def test_history(fastbox: Fastbox, fake: FakeEngine) -> None:
     assert "CREATED AT" in whole[0]
     assert whole[1].startswith(IMAGE_ID) and "sh -c " + "x" * 50 in whole[1]
     assert human.rfc3339_local("2026-01-02T03:04:05Z") in whole[1] and "1048576" in whole[1]
+
+
+def test_history_drives_no_terminal(fastbox: Fastbox, fake: FakeEngine) -> None:
+    evil = "\x1b]0;x\x07\nrm"
+    fake.steps = [msgspec.structs.replace(STEPS[0], created_by=evil, comment=evil)]
+    lines = fastbox("history", "redis").out.splitlines()
+    assert len(lines) == 2 and lines[1].count(r"\x1b]0;x\x07\nrm") == 2
 
 
 def test_history_in_other_forms(fastbox: Fastbox, fake: FakeEngine) -> None:
