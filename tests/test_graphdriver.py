@@ -12,6 +12,7 @@ from fastbox.errors import FastboxError, StoreError
 from tests.image.build import make, open_store
 from tests.support.command import Command, fastbox_program
 from tests.support.images import archive
+from tests.support.leaks import LeakCheck
 
 
 def driver(root: str) -> str:
@@ -68,9 +69,10 @@ $fastbox system check
 """
 
 
-def test_inside_of_an_overlay(base: str, home: str) -> None:
+def test_inside_of_an_overlay(base: str, home: str, leak_check: LeakCheck) -> None:
     """As in a container: there, overlayfs can mount, but not write."""
     place = f"{base}/tmpfs"
+    leak_check.watch(f"{place}/root/store")
     os.mkdir(place)
     argv = ["unshare", "-m", "sh", "-c", SCRIPT]
     cli = Command([*argv, "sh", place, fastbox_program(), archive("busybox")], home)

@@ -216,7 +216,9 @@ def test_a_name_that_would_delete(engine: Engine, busybox_image: str) -> None:
         engine.commit(box.id, "made:1")
 
 
-def test_archives(engine: Engine, busybox_image: str, base: str) -> None:
+def test_archives(
+    engine: Engine, busybox_image: str, base: str, new_root: Callable[[str], str]
+) -> None:
     box = start(engine, "busybox", name="web")
     script = "echo one > /file; rm -r /home; mkdir /home; touch /home/new; rm /bin/ls"
     assert execute(engine, box, "sh", "-c", script).code == 0
@@ -224,7 +226,8 @@ def test_archives(engine: Engine, busybox_image: str, base: str) -> None:
     engine.save(["made:1"], f"{base}/made.tar")
     check_whole(engine.root, engine.runtime_dir)
     assert facts(engine, start(engine, made.id)) == ([], 0)
-    other = Engine(f"{base}/third", f"{base}/third.run")
+    third = new_root("third")
+    other = Engine(third, third + ".run")
     other.load(f"{base}/made.tar")
     assert graphdriver.read(other.root) == "overlay"
     out = run(other, "made:1", "sh", "-c", "cat /file; echo /home/*; test -e /bin/ls || echo gone")
