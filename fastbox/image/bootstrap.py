@@ -70,7 +70,8 @@ def bootstrap(
             run,  # type: ignore[arg-type]  # it has the one method that is used
             reference,
             changes=instructions,
-            message=f"bootstrap: {' '.join(command[1:])}",
+            # Without "-" and the mirrors: `history` shows it.
+            message=f"bootstrap: {' '.join(command[1 : command.index('-')])}",
         )
     finally:
         run.close()
