@@ -167,7 +167,7 @@ def test_supervisor_killed(site: Site) -> None:
     assert site.lookup("client", "web") == [own]
     # The one that its monitor starts, when the container ends, brings it back, name and all.
     os.kill(site.pid("web"), signal.SIGKILL)
-    wait_for(lambda: site.inspect("web", "{{.RestartCount}} {{.State.Running}}") == "1 true",
+    wait_for(lambda: site.inspect("web", "{{.RestartCount}} {{.State.Status}}") == "1 running",
              "the container to be back")  # fmt: skip
     assert site.lookup("client", "web") == [site.address("web")]
 
