@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import IO, Any
 
+from ..oci.text import printable
 from . import output
 
 _QUIET = ("Downloading", "Extracting", "Loading layer", "Pushing")
@@ -83,7 +84,7 @@ class Progress:
     def _print(self, text: str) -> None:
         if self.stream is not None and not self.quiet:
             try:
-                self.stream.write(_plain(text) + "\n")
+                self.stream.write(printable(text) + "\n")
                 self.stream.flush()
             except OSError as error:
                 raise output.failed(self.stream, error) from error
@@ -99,8 +100,8 @@ class Progress:
             self.bars = self._make_bars()
             self.bars.start()
         if event.id not in self.tasks:
-            self.tasks[event.id] = self.bars.add_task(_plain(event.id), total=None, status="")
-        fields: dict[str, Any] = {"status": _plain(event.status)}
+            self.tasks[event.id] = self.bars.add_task(printable(event.id), total=None, status="")
+        fields: dict[str, Any] = {"status": printable(event.status)}
         if event.status in _QUIET and event.total:
             fields |= {"completed": event.current, "total": event.total}
         elif event.status in _DONE or event.status.startswith("Mounted from "):
@@ -149,8 +150,3 @@ def _size_column(base: Any) -> Any:
             return super().render(task) if task.fields["status"] in _QUIET else Text("")
 
     return Sizes
-
-
-def _plain(text: str) -> str:
-    """Without control characters: some of the text comes from a registry."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..errors import ArchiveError
+from ..oci.text import printable
 
 BLOCK = 512
 MAX_ENTRIES = 100_000
@@ -149,7 +150,7 @@ def normalised(name: str) -> str:
 
 def shown(name: str) -> str:
     """A name of the archive on one line, and not too long for one."""
-    text = "".join(c if c.isprintable() else "?" for c in name)
+    text = printable(name)
     return text if len(text) <= 120 else text[:60] + "..." + text[-57:]
 
 

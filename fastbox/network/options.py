@@ -81,7 +81,9 @@ def check_interface_name(name: str) -> None:
         and name not in (".", "..", "all", "default")
     )
     if not good:
-        shown = "".join(c if c.isprintable() else "?" for c in name[:60])
+        from ..oci.text import printable
+
+        shown = printable(name[:60])
         raise InvalidArgument(
             f"invalid interface name {shown!r}: 1 to {MAX_INTERFACE_NAME} characters, no '/',"
             " no white space"

@@ -459,7 +459,9 @@ def check_name(name: str) -> None:
     if len(name) > MAX_NAME:
         raise InvalidArgument(f"network name is too long: at most {MAX_NAME} characters")
     if not _is_name(name):
-        shown = "".join(c if c.isprintable() else "?" for c in name[:300])
+        from ..oci.text import printable
+
+        shown = printable(name[:300])
         raise InvalidArgument(
             f'"{shown}" includes invalid characters for a network name, only'
             ' "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import ImageError, InvalidArgument
+from .text import printable
 
 if TYPE_CHECKING:
     from .image import Descriptor
@@ -67,7 +68,7 @@ def normalise(system: str, architecture: str, variant: str = "") -> Platform:
 
 
 def _plain(word: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in word[:_MAX_WORD].lower())
+    return printable(word[:_MAX_WORD].lower())
 
 
 def parse(text: str) -> Platform:

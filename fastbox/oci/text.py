@@ -1,4 +1,4 @@
-"""Text that goes into JSON and URLs, which are UTF-8."""
+"""Others' text: what goes into JSON and URLs is UTF-8, what is shown drives no terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ def check(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidArgument(f"{what} is not UTF-8 text") from None
+
+
+def printable(text: str) -> str:
+    """On one line, with ``?`` for what a terminal would obey or not show."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def replaced(text: str) -> str:

@@ -390,7 +390,9 @@ def check_name(name: str) -> None:
             "volume name is too short, names should be at least two alphanumeric characters"
         )
     if not _is_name(name):
-        shown = "".join(c if c.isprintable() else "?" for c in name[:300])
+        from ..oci.text import printable
+
+        shown = printable(name[:300])
         raise InvalidArgument(
             f'"{shown}" includes invalid characters for a local volume name, only'
             ' "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory,'
