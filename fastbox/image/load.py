@@ -194,11 +194,7 @@ class _Load:
                 " operating system is not supported"
             )
         if self._platform is not None and mine != self._platform:
-            raise ImageError(
-                f"image with reference {name} was found but does not provide the specified"
-                f" platform ({self._platform})",
-                hint=f"it is for {shown(str(mine))}",
-            )
+            raise platforms.mismatch(ImageError, name, self._platform, shown(str(mine)))
 
     def _layer(
         self, layer: Layer, parts: dict[str, Part], needed: dict[str, Part]

@@ -323,11 +323,7 @@ class _Pull:
                 " operating system is not supported"
             )
         if self._strict and config.architecture and mine != self._platform:
-            raise ImageError(
-                f"image with reference {self._reference.familiar} was found but does not provide"
-                f" the specified platform ({self._platform})",
-                hint=f"it is for {mine}",
-            )
+            raise platforms.mismatch(ImageError, self._reference.familiar, self._platform, mine)
 
     def _wanted(self, found: _Found) -> list[Wanted]:
         """The layers, each blob once, in the manifest's order."""

@@ -361,11 +361,7 @@ def _of_platform(
         config = store.load(entry).config
         mine = platforms.normalise(config.os, config.architecture, config.variant)
         if mine != platform:
-            raise ImageError(
-                f"image with reference {name.familiar} was found but does not provide the"
-                f" specified platform ({platform})",
-                hint=f"it is for {mine}",
-            )
+            raise platforms.mismatch(ImageError, name.familiar, platform, mine)
     return top
 
 

@@ -156,11 +156,7 @@ def _check_platforms(
     has = platforms.normalise(config.os, config.architecture, config.variant)
     for text, platform in zip(wanted, asked, strict=True):
         if has != platform:
-            raise NotFound(
-                f"image with reference {name} was found but does not provide the specified"
-                f" platform ({text})",
-                hint=f"it is for {has}",
-            )
+            raise platforms.mismatch(NotFound, name, text, has)
 
 
 def _are_several(store: ImageStore, index: oci.Index) -> bool:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from ..errors import ImageError, InvalidArgument
+from ..errors import FastboxError, ImageError, InvalidArgument
 from .text import printable
 
 if TYPE_CHECKING:
     from .image import Descriptor
+
+_E = TypeVar("_E", bound=FastboxError)
 
 _ARCHITECTURES = {
     "x86_64": "amd64",
@@ -65,6 +67,16 @@ def normalise(system: str, architecture: str, variant: str = "") -> Platform:
     if architecture == "arm" and not variant:
         variant = "v7"
     return Platform(system, architecture, variant)
+
+
+def mismatch(kind: type[_E], name: str, wanted: object, has: object) -> _E:
+    """The error of a kind, in Docker's words, for an image that is not for the platform asked
+    for."""
+    return kind(
+        f"image with reference {name} was found but does not provide the specified platform"
+        f" ({wanted})",
+        hint=f"it is for {has}",
+    )
 
 
 def _plain(word: str) -> str:
