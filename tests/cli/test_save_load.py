@@ -6,13 +6,15 @@ import json
 import os
 import pty
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
 from fastbox.cli import output
 from tests.cli.conftest import Fastbox
 from tests.cli.fake import IMAGE_ID, FakeEngine
-from tests.support.command import Command
+from tests.conftest import runtime_of
+from tests.support.command import Command, fastbox_program
 
 LOADED = (
     "Loaded image: redis:7\n"
@@ -71,10 +73,15 @@ def test_load(fastbox: Fastbox, fake: FakeEngine, monkeypatch: pytest.MonkeyPatc
 # ---- the real commands -----------------------------------------------------------------------
 
 
-def test_a_pipe(cli: Command, busybox_image: str, base: str) -> None:
-    other = [*cli.argv]
-    other[other.index("--root") + 1] = f"{base}/other"
-    there = Command(other, cli.home)
+@pytest.fixture
+def there(cli: Command, new_root: Callable[[str], str]) -> Command:
+    """The command on a second store."""
+    root = new_root("other")
+    argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_of(root)]
+    return Command(argv, cli.home)
+
+
+def test_a_pipe(cli: Command, there: Command, busybox_image: str, base: str) -> None:
     with cli.popen("save", busybox_image) as saving:
         done = there("load", stdin=saving.stdout)
     assert (done.code, done.out) == (0, f"Loaded image: {busybox_image}:latest\n")
@@ -90,14 +97,11 @@ def test_a_pipe(cli: Command, busybox_image: str, base: str) -> None:
     assert actions.count("load") == 2
 
 
-def test_what_commit_has_not_packed(cli: Command, busybox_image: str, base: str) -> None:
+def test_what_commit_has_not_packed(cli: Command, there: Command, busybox_image: str) -> None:
     """It gets its archive now; its id elsewhere is that of the true config."""
     cli.ok("create", "--name", "box", "--network", "none", busybox_image, "true")
     cli.ok("cp", "-L", "/etc/os-release", "box:/added")
     cli.ok("commit", "box", "mine:1")
-    other = [*cli.argv]
-    other[other.index("--root") + 1] = f"{base}/other"
-    there = Command(other, cli.home)
     archive = cli("save", "mine:1").raw
     assert there.ok("load", input=archive) == "Loaded image: mine:1"
     with open("/etc/os-release", encoding="utf-8") as file:
