@@ -15,6 +15,7 @@ from tests.cli.conftest import Fastbox
 from tests.cli.fake import IMAGE_ID, FakeEngine
 from tests.conftest import runtime_of
 from tests.support.command import Command, fastbox_program
+from tests.support.registry import Registry
 
 LOADED = (
     "Loaded image: redis:7\n"
@@ -110,6 +111,30 @@ def test_what_commit_has_not_packed(cli: Command, there: Command, busybox_image:
     assert cli("save", "mine:1").raw == archive
     assert cli.ok("load", input=archive) == "Loaded image: mine:1"
     assert len(cli.ok("images", "-aq", "mine").splitlines()) == 1
+
+
+def test_layers_compressed_as_configured(
+    cli: Command, there: Command, busybox_image: str, base: str, registry: Registry
+) -> None:
+    """A commit's layer in zstd: pushed, pulled elsewhere, saved and loaded there."""
+    with open(f"{base}/config.toml", "w", encoding="utf-8") as file:
+        file.write('layer-compression = "zstd"\n')
+    name, env = f"{registry.host}/made:1", {"FASTBOX_CONFIG": f"{base}/config.toml"}
+    script = "echo added > /added"
+    cli.ok("run", "--name", "box", "--network", "none", busybox_image, "sh", "-c", script)
+    cli.ok("commit", "box", name)
+    cli.ok("push", name, env=env)
+    _, _, manifest = registry.request("GET", "/v2/made/manifests/1")
+    layer = json.loads(manifest)["layers"][-1]
+    assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
+    _, _, blob = registry.request("GET", f"/v2/made/blobs/{layer['digest']}")
+    assert blob.startswith(b"\x28\xb5\x2f\xfd")
+    read = ("run", "--rm", "--network", "none", name, "cat", "/added")
+    assert there.ok(*read) == "added"
+    archive = there("save", name).raw
+    there.ok("rmi", name)
+    assert there.ok("load", input=archive) == f"Loaded image: {name}"
+    assert there.ok(*read) == "added"
 
 
 def test_nobody_reads(cli: Command, busybox_image: str) -> None:
