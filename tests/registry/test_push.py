@@ -32,6 +32,7 @@ from fastbox.registry.guard import Cancelled, Guard
 from fastbox.registry.retry import Policy
 from tests.image.build import blob, put
 from tests.support.registry import digest_of
+from tests.support.wait import wait_for
 
 from .conftest import QUICK, Secrets
 from .server import Handler, endless, error_body, status
@@ -803,8 +804,15 @@ def test_cancelling_gives_the_uploads_up(pusher: Pusher, server: UploadRegistry)
         reached.set()
         handler.stall()
 
+    def cancel() -> None:
+        reached.wait(30)
+        # The config goes up beside it: an upload whose first answer has not come has no address yet
+        # that could be given up.
+        wait_for(lambda: bool(server.owned))
+        guard.cancel()
+
     server.on("PATCH", stall, early=True)
-    killer = threading.Thread(target=lambda: (reached.wait(30), guard.cancel()))
+    killer = threading.Thread(target=cancel)
     killer.start()
     with pytest.raises(Cancelled):
         pusher("app:1", guard=guard)
