@@ -1,4 +1,5 @@
-"""``cp`` of a tree into and out of a stopped container: 1,000 files of 4 KiB and one of 32 MiB."""
+"""``cp`` of a tree into and out of a stopped container: 1,000 files of 4 KiB and one of 32 MiB (100
+and 3 MiB when quick)."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ from bench.conftest import House
 from bench.race import Found, race, ready, report, timed
 
 CONTESTANTS = ["library", "client", "cli", "podman", "docker"]
-FILES, LARGE = 1000, 32 << 20
+FILES, LARGE = 1000, 32
+FILES_QUICK, LARGE_QUICK = 100, 3
 
 
-def make_tree(path: str) -> None:
-    """A thousand small files in ten directories, and a large one."""
-    for number in range(FILES):
+def make_tree(path: str, files: int, mebibytes: int) -> None:
+    """So many small files in ten directories, and a large one."""
+    for number in range(files):
         directory = os.path.join(path, str(number % 10))
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, str(number)), "wb") as file:
             file.write(number.to_bytes(4, "big") * 1024)
     with open(os.path.join(path, "large"), "wb") as file:
-        file.write(os.urandom(1 << 20) * (LARGE >> 20))
+        file.write(os.urandom(1 << 20) * mebibytes)
 
 
 class Place:
@@ -99,9 +101,11 @@ def containers(house: House) -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture(scope="module")
-def copies(house: House, tmp_path_factory: pytest.TempPathFactory, rounds: int) -> dict[str, Found]:
+def copies(
+    house: House, tmp_path_factory: pytest.TempPathFactory, rounds: int, quick: bool
+) -> dict[str, Found]:
     tree = str(tmp_path_factory.mktemp("tree") / "files")
-    make_tree(tree)
+    make_tree(tree, *((FILES_QUICK, LARGE_QUICK) if quick else (FILES, LARGE)))
     out = str(tmp_path_factory.mktemp("out"))
     with house.supervised(), containers(house) as places:
         into: dict[str, Callable[[], float]] = {}

@@ -88,9 +88,9 @@ def resident(pid: int) -> int:
 def test_a_gigabyte_of_log(
     house: House, values: dict[str, float], quick: bool, benchmark: Any
 ) -> None:
-    """From the start to the end of a container that writes it (a tenth of it when quick); docker
+    """From the start to the end of a container that writes it (a twentieth when quick); docker
     keeps it as json-file."""
-    script = SCRIPT + str(GIGABYTE // 10 if quick else GIGABYTE)
+    script = SCRIPT + str(GIGABYTE // 20 if quick else GIGABYTE)
     peak = 0
 
     def fastbox() -> None:

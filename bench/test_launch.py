@@ -18,6 +18,8 @@ from bench.commands import seconds
 from bench.conftest import House
 from bench.house import TRUE
 from bench.race import Found, race, report, timed
+from fastbox.errors import FastboxError
+from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
     from fastbox.container.config import ContainerConfig
@@ -99,21 +101,27 @@ def pooled(house: House, network: str) -> Iterator[tuple[Contestants, Contestant
         return
     with house.engine.pool("busybox", POOL, network=network) as pool:  # type: ignore[attr-defined]
 
+        def fill() -> None:
+            wait_for(lambda: pool.stats().ready >= POOL, "the pool to be full")
+
         def start() -> float:
             begin = time.perf_counter()
             box = pool.start(TRUE)
             taken = time.perf_counter() - begin
-            box.wait()
-            pool.wait_full()
+            with contextlib.suppress(FastboxError):  # it may be gone already
+                house.engine.wait(box.id)
+            fill()
             return taken
 
         def run() -> float:
-            taken = timed(lambda: pool.run(TRUE))()
-            pool.wait_full()
+            taken = timed(lambda: pool.run(TRUE, check=True))()
+            fill()
             return taken
 
-        pool.wait_full()
+        fill()
+        missed = pool.stats().missed
         yield {"pool": start}, {"pool": run}
+        assert pool.stats().missed == missed, "an ordinary start took a sandbox's place"
 
 
 # ---- until exec --------------------------------------------------------------------------------
