@@ -218,7 +218,7 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.resolve(reference)
+                image = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
@@ -226,6 +226,11 @@ class Engine(
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _resolved(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        self._images.keep_known(reference, image)
+        return image
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""

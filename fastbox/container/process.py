@@ -32,6 +32,18 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def own() -> tuple[int, int]:
+    """(pid, start time) of this process."""
+    global _own
+    pid = os.getpid()
+    if _own[0] != pid:  # the first time, or after a fork
+        _own = pid, start_time(pid)
+    return _own
+
+
+_own = (0, 0)
+
+
 def boot_id() -> str:
     """Identity of this boot of the machine: a pid and a start time mean nothing after the next."""
     global _boot_id

@@ -1,9 +1,10 @@
 """Containers on disk: directories, names, records, and the state that files and kernel tell.
 
-root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
-                      container.log exit; an flock on the directory is the container's lock
+root/containers/ID/   container.json upper/ work/ container.log exit; an flock on the directory is
+                      the container's lock
+                      config.json hosts hostname resolv.conf: the bundle
 root/names/NAME       symlink to ID; making it reserves the name
-runtime/ID/           state.json, written by the monitor
+runtime/ID/           state.json, written by the monitor; the bundle of an auto_remove container
 root/trash/           directories renamed away, being deleted
 """
 
@@ -24,6 +25,7 @@ from ..locks import lock
 from . import names, process
 from .files import MAX_SIZE, check_version, read_file, version_of
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
+from .templates import Templates
 
 LOST_EXIT_CODE = 255
 
@@ -93,6 +95,7 @@ class ContainerStore:
         self.trash = f"{root}/trash"
         self.runtime = runtime
         self.journal = Journal(root)
+        self.templates = Templates()
 
     def prepare(self) -> None:
         """Make the directories that hold containers; empty the trash that a killed process left."""
@@ -110,6 +113,13 @@ class ContainerStore:
     def runtime_directory(self, container_id: str) -> str:
         """Where state.json is."""
         return f"{self.runtime}/{container_id}"
+
+    def bundle(self, record: ContainerRecord) -> str:
+        """Where config.json and the files of /etc are. One that does not outlive its run, and so
+        not the machine's, has them where making files costs next to nothing."""
+        if record.config.auto_remove and record.version > 2:
+            return self.runtime_directory(record.id)
+        return self.directory(record.id)
 
     @contextlib.contextmanager
     def locked(self, container_id: str) -> Iterator[int]:
@@ -266,7 +276,10 @@ class ContainerStore:
         """
         record = self.load_record(container_id)
         return Container(
-            record=record, state=self.state(record), directory=self.directory(container_id)
+            record=record,
+            state=self.state(record),
+            directory=self.directory(container_id),
+            bundle=self.bundle(record),
         )
 
     def load_record(self, container_id: str) -> ContainerRecord:
