@@ -261,6 +261,7 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
     context->envp[context->envc] = context->home;
     context->envp[context->envc + 1] = NULL;
   }
+  fb_mark(context, FB_T_USER);
   syscall(SYS_umask, plan->umask);
   if (set_stdio(context, &user, error) < 0) return -1;
   if ((plan->flags & FB_P_KEYRING) &&
@@ -268,9 +269,13 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
       errno != EPERM && errno != EDQUOT)
     return fail(error, FB_STEP_KEYRING, 1);
   if (keep_few(context, error) < 0) return -1;
+  fb_mark(context, FB_T_STDIO);
   if (set_cwd(fb_string(plan, plan->cwd), error) < 0) return -1;
   reset_signals();
-  return confine(context, &user, error);
+  fb_mark(context, FB_T_CWD);
+  if (confine(context, &user, error) < 0) return -1;
+  fb_mark(context, FB_T_CONFINED);
+  return 0;
 }
 
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error) {
