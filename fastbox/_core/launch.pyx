@@ -47,7 +47,7 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_P_DETACH, FB_P_TTY
 
 cdef extern from "launch/start.h" nogil:
-    enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END
+    enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END, FB_HELPER_FDS
     struct fb_start_t "fb_start":
         fb_context *context
         int cgroup_fd
@@ -305,27 +305,17 @@ def spawn_helper(helper_fd, argv, fds):
     """
     cdef _Vector arguments = _Vector(argv)
     cdef _Vector environment = _Vector([])
-    cdef int numbers[16]
-    cdef int count = len(fds), i, pid, helper
-    if count > 16:
+    cdef int numbers[FB_HELPER_FDS]
+    cdef int count = len(fds), i, pid, helper = helper_fd
+    if count > FB_HELPER_FDS:
         raise ValueError("too many descriptors")
-    # All of them above the numbers that the child fills, or closes, one after the other.
-    duplicates = [_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64)]
-    helper = duplicates[0]
-    try:
-        for i in range(count):
-            numbers[i] = -1
-            if fds[i] >= 0:
-                duplicates.append(_fcntl.fcntl(fds[i], _fcntl.F_DUPFD_CLOEXEC, 64))
-                numbers[i] = duplicates[-1]
-        with nogil:
-            pid = fb_spawn_helper(helper, arguments.items, environment.items, numbers, count)
-        if pid < 0:
-            raise OSError(errno, os.strerror(errno), "fastbox-enter")
-        return pid
-    finally:
-        for fd in duplicates:
-            os.close(fd)
+    for i in range(count):
+        numbers[i] = fds[i]
+    with nogil:
+        pid = fb_spawn_helper(helper, arguments.items, environment.items, numbers, count)
+    if pid < 0:
+        raise OSError(errno, os.strerror(errno), "fastbox-enter")
+    return pid
 
 
 def wait_helper(pid):

@@ -168,8 +168,9 @@ void fb_exec(char **argv, char **envp, struct fb_error *error) {
       if (length) path[length++] = '/'; /* an empty entry is the working directory */
       memcpy(path + length, argv[0], name_length + 1);
       struct stat status;
+      int there = stat(path, &status) == 0;
       /* A directory of that name is not what was meant; execve would say EACCES. */
-      if (!(stat(path, &status) == 0 && S_ISDIR(status.st_mode))) {
+      if (there ? !S_ISDIR(status.st_mode) : errno != ENOENT) {
         execve(path, argv, envp);
         if (errno == EACCES)
           denied = 1;

@@ -209,15 +209,21 @@ struct helper {
 
 static void run_helper(void *arg) {
   struct helper *helper = arg;
+  /* First above all numbers that are filled, or closed, one after the other. */
+  int program = fcntl(helper->fd, F_DUPFD_CLOEXEC, FB_HELPER_FDS), moved[FB_HELPER_FDS];
+  for (int i = 0; i < helper->nfds; i++)
+    moved[i] = helper->fds[i] < 0 ? -1 : fcntl(helper->fds[i], F_DUPFD_CLOEXEC, FB_HELPER_FDS);
   for (int i = 0; i < helper->nfds; i++) {
-    if (helper->fds[i] >= 0)
-      syscall(SYS_dup3, helper->fds[i], i, 0);
-    else
+    if (helper->fds[i] < 0)
       syscall(SYS_close, i);
+    else if (syscall(SYS_dup3, moved[i], i, 0) < 0) {
+      helper->error = errno;
+      leave(127);
+    }
   }
   uint64_t none = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
-  syscall(SYS_execveat, helper->fd, "", helper->argv, helper->envp, AT_EMPTY_PATH);
+  syscall(SYS_execveat, program, "", helper->argv, helper->envp, AT_EMPTY_PATH);
   helper->error = errno;
   leave(127);
 }
