@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .image.types import Volume as Volume
     from .runner import Result as Result
     from .runner import run as run
+    from .tracing import Trace as Trace
 
 _PLACES = {
     "AsyncEngine": "aio",
@@ -45,6 +46,7 @@ _PLACES = {
     "RestartPolicy": "container.config",
     "Result": "runner",
     "Status": "container.record",
+    "Trace": "tracing",
     "Ulimit": "container.config",
     "Volume": "image.types",
     "run": "runner",

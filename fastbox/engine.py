@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from . import tracing
 from .attaching import AttachingVerbs
 from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
@@ -204,6 +205,7 @@ class Engine(
             container.warnings += _foreign(image)
         return container
 
+    @tracing.traced("resolve image")
     def _image_for(
         self,
         reference: str,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import orjson
 
-from .. import atomic
+from .. import atomic, tracing
 from ..errors import InvalidArgument
 from ..locks import lock
 from ..network import wishes
@@ -35,6 +35,7 @@ MAX_GROUPS = 1024  # as the launch plan has it
 SWEEP_RACES = 50
 
 
+@tracing.traced("create")
 def create(
     store: ContainerStore,
     config: ContainerConfig,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .. import tracing
 from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from ..network import wishes
@@ -109,6 +110,7 @@ class ContainerNetworks:
         return f"{record.name}:{alias or target.removeprefix('/')}"
 
     # starting -----------------------------------------------------------------------------------
+    @tracing.traced("network")
     def connect(self, record: ContainerRecord, undo: contextlib.ExitStack) -> Connection | None:
         """Take what a start needs of its networks; None: it has none of its own.
 

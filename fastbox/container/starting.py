@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from .. import durable
+from .. import durable, tracing
 from ..errors import Conflict, Detached, FastboxError, LaunchError, NotFound, StoreError
 from ..locks import lock
 from ..network.types import Networking
@@ -170,7 +170,8 @@ class Starting(Access):
             try:
                 self._tell_supervisor(record)
                 relay = tty and record.config.interactive
-                status = session.serve(streams, relay_input=relay)
+                with tracing.span("attached run"):
+                    status = session.serve(streams, relay_input=relay)
             except Detached:
                 raise
             except BaseException:  # interrupted: nobody will look after it any more
@@ -180,7 +181,12 @@ class Starting(Access):
                 raise
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
             with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
-                self._remove_ended(record)
+                with tracing.span("removal"):
+                    self._remove_ended(record)
+        elif record.config.auto_remove and tracing.active is not None:
+            from .traced import await_removal
+
+            await_removal(started.monitor_pid)
         return status
 
     def _config(self, record: ContainerRecord) -> dict[str, Any]:
@@ -337,6 +343,7 @@ class Starting(Access):
         program = seccomp.compile(section, f"{self.store.runtime}/cache/seccomp")
         return Filter(program, seccomp.filter_flags(section))
 
+    @tracing.traced("cgroup")
     def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
         nodes = spec.asked_devices(record)
         return cgroups.create(
