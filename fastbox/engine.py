@@ -286,9 +286,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
-        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
-        for box in boxes:
-            box.networking = self._container_networks.shown(box)
+        self._container_networks.look_at(boxes)
         chosen = select(
             boxes,
             all=all,
