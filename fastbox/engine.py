@@ -220,7 +220,7 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.resolve(reference)
+                image = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
@@ -228,6 +228,11 @@ class Engine(
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _resolved(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        self._images.keep_known(reference, image)
+        return image
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""
@@ -281,9 +286,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
-        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
-        for box in boxes:
-            box.networking = self._container_networks.shown(box)
+        self._container_networks.look_at(boxes)
         chosen = select(
             boxes,
             all=all,
