@@ -1,5 +1,5 @@
 # make demo    set everything up and run redis in a container
-# make test    the tests (PYTEST_ARGS="-k pull"); as root, or through sudo
+# make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=1: one after the other); as root, or through sudo
 # make lint    style, types, and that the stubs are those of the compiled modules
 # make bench   the benchmarks (QUICK=1: few rounds)
 # make build   the extensions and the monitor, in place
@@ -9,6 +9,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.made
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+TEST_JOBS ?= 2
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 
 BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev python3-venv \
@@ -53,7 +54,7 @@ demo:
 	@FASTBOX=$(VENV)/bin/fastbox tools/demo.sh
 
 test: test-setup
-	$(SUDO) $(PY) -m pytest $(PYTEST_ARGS)
+	$(SUDO) $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 # The wheel in an empty environment of the oldest and the newest interpreter that is here;
 # PYTHONS="3.10 3.12" names others.

@@ -45,6 +45,7 @@ TARGETS = [
     # What people do all day (test_daily.py).
     Target("exec[library]", "exec[crun]", "ratio", 1.0),
     Target("exec[library]", "exec[docker]", "ratio", 0.1),
+    Target("exec[library]", "exec[floor+seccomp]", "ratio", None),
     Target("exec[cli]", "exec[docker]", "ratio", None),
     Target("echo[fastbox] - echo[bare]", "", "value", 2, "ms"),
     Target("memory[monitor that logs]", "", "value", 4, "MiB"),
