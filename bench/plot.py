@@ -179,7 +179,7 @@ def _start(result: dict[str, Any]) -> Any:
     bars = start_bars(result)
     if not bars:
         return None
-    title = "A container that runs `true`, from nothing to removed"
+    title = "A container that runs true, from nothing to removed"
     bars = [bar._replace(value=bar.value * 1000) for bar in bars]
     texts = [duration(bar.value / 1000) for bar in bars]
     return _bars(bars, title, "milliseconds, log scale; median", texts)
