@@ -20,7 +20,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skope
 # What the benchmarks need; and their peers, without which they run too.
 BENCH_PACKAGES := $(DEMO_PACKAGES) docker-registry busybox-static zstd e2fsprogs
 PEER_PACKAGES := docker.io podman conmon containernetworking-plugins crun runc bubblewrap skopeo \
-	qemu-system-x86 redis-server redis-tools
+	qemu-system-x86 qemu-utils redis-server redis-tools
 
 .PHONY: help build setup test-setup demo test test-pythons lint lint-c format wheel \
 	bench bench-deps bench-publish \
@@ -89,7 +89,7 @@ bench:
 # The peers of the comparison, from the distribution's packages; none of their services is started.
 bench-deps:
 	@tools/apt.sh $(BENCH_PACKAGES) $(PEER_PACKAGES)
-	@[ ! -x tools/kernel.sh ] || tools/kernel.sh
+	@tools/kernel.sh bench/bin/kernel
 	@$(MAKE) -s --no-print-directory build
 
 bench-publish: build

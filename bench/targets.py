@@ -104,6 +104,14 @@ TARGETS = [
     Target("names[fastbox, latency]", "", "value", 1, "ms"),
     Target("names[docker, latency]", "", "value", None, "ms"),
     Target("names[fastbox] / [docker]", "", "value", 1.0, least=True),
+    # Against virtual machines (test_vm.py).
+    Target("first byte[qemu microvm]", "first byte[client]", "ratio", 100, least=True),
+    Target("first byte[qemu microvm]", "first byte[library]", "ratio", 100, least=True),
+    Target("first byte[qemu microvm]", "first byte[cli]", "ratio", None),
+    Target("redis answers PING[qemu microvm]", "redis answers PING[client]", "ratio", None),
+    Target("redis answers PING[qemu microvm]", "redis answers PING[library]", "ratio", None),
+    Target("memory per instance[qemu microvm] / [fastbox]", "", "value", None),
+    Target("memory with redis[qemu microvm] / [fastbox]", "", "value", None),
 ]
 
 
