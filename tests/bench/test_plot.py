@@ -21,7 +21,7 @@ def sample() -> dict[str, Any]:
         "launch[client]": 0.004,
         "launch[crun]": 0.012,
         "launch[docker]": 0.35,
-        "first byte[qemu microvm, TCG]": 1.2,
+        "first byte[qemu microvm]": 1.2,
         "first byte[library]": 0.003,
     }
     values = {"density[fastbox]": 150.0, "density[docker]": 12000.0}
@@ -30,7 +30,14 @@ def sample() -> dict[str, Any]:
         values |= {f"start with running[{engine}, {n}]": 3.0 for n in (0, 100, 1000)}
     return {
         "benchmarks": [
-            {"case": case, "group": "g", "name": case, "stats": {"median": number, "iqr": 0.0}}
+            {
+                "case": case,
+                "group": case.partition("[")[0],
+                "params": {"contestant": case.partition("[")[2][:-1]},
+                "name": case,
+                "stats": {"median": number, "iqr": 0.0},
+                "extra_info": {"accelerator": "TCG"} if "qemu" in case else {},
+            }
             for case, number in cases.items()
         ],
         "values": values,
