@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .image.types import Volume as Volume
     from .runner import Result as Result
     from .runner import run as run
+    from .sandbox.box import Sandbox as Sandbox
+    from .sandbox.result import SandboxResult as SandboxResult
 
 _PLACES = {
     "AsyncEngine": "aio",
@@ -44,6 +46,8 @@ _PLACES = {
     "Mount": "container.config",
     "RestartPolicy": "container.config",
     "Result": "runner",
+    "Sandbox": "sandbox.box",
+    "SandboxResult": "sandbox.result",
     "Status": "container.record",
     "Ulimit": "container.config",
     "Volume": "image.types",

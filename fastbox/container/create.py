@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,6 +45,7 @@ def create(
     *,
     driver: str = "overlay",
     transient: bool = False,
+    own: Sequence[str] = (),
 ) -> Container:
     """Create a container; on any error nothing of it is left.
 
@@ -52,11 +53,12 @@ def create(
         driver: the store's graph driver.
         layers: directory names of the image's layers below ``layers_dir``, top first.
         transient: this process is about to start it (see ``ContainerRecord.creator``).
+        own: names of layers that it has above its image's, top first, as if it had written them.
 
     Raises:
         FastboxError
     """
-    _check(config)
+    check(config)
     store.prepare()
     attachments = networks.resolve(config)
     container_id = names.new_id()
@@ -72,7 +74,7 @@ def create(
             record.image_name = image_name
             record.image_id = image.id
             record.manifest_digest = image.manifest_digest
-            record.layers = layers
+            record.layers, record.committed = [*own, *layers], list(own)
             record.driver = "" if driver == graph.OVERLAY.name else driver
             record.networks = attachments
             _follow_joined(store, record)
@@ -81,8 +83,8 @@ def create(
                 record.creator = (os.getpid(), process.start_time(os.getpid()))
             _check_record(record)
             graph.of(record).make(store, record, layers_dir)
-            if layers:
-                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
+            if record.layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{record.layers[0]}")
             record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record)
             undo.pop_all()
@@ -90,7 +92,12 @@ def create(
     return Container(record=record, state=ContainerState(), directory=directory)
 
 
-def _check(config: ContainerConfig) -> None:
+def check(config: ContainerConfig) -> None:
+    """Raise what is wrong with a configuration, as far as that is seen without a store.
+
+    Raises:
+        InvalidArgument
+    """
     try:
         msgspec.json.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:

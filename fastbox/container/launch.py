@@ -218,6 +218,7 @@ def make_plan(
         seccomp=seccomp,
         group_add=record.config.group_add,
         init=record.config.init,
+        idle=record.config.idle,
         window=window,
         network=network,
     )

@@ -55,6 +55,8 @@ MAY_IMPORT = {
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"disk_verbs", "pruning"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
+    "runner": {"engine", "container"},
+    "sandbox": LOWER | {"container", "engine", "image", "runner"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
 }
