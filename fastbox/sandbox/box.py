@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._core import launch as core
 from ..container import exec as execs
-from ..container import launch, process, runs
-from ..errors import Conflict, FastboxError, InvalidArgument, NotRunning, Unsupported
+from ..container import graph, launch, layered, process, runs, snapshots
+from ..container.view import View
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, NotRunning, Unsupported
 from . import limits
+from .files import Files, numeric
 from .result import SandboxResult, Usage
+from .snapshot import Snapshot, drop_layers, take_layers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 DEFAULT: Any = object()  # "the box's own", where None means something
 
 
-class Sandbox:
+class Sandbox(Files):
     """A box: made when it is entered or first used, gone when it is closed.
 
         with fastbox.Sandbox("python", memory="256m", cpus=0.5, timeout=5) as box:
@@ -46,7 +49,7 @@ class Sandbox:
     methods may be called from several threads, and several runs may be going on.
 
     Args:
-        image: name or id.
+        image: name or id; or a ``Snapshot``, whose engine it is then.
         memory: bytes, or ``"256m"``; cpus: ``0.5`` is half of one. None: no limit.
         network: ``"none"``, ``"bridge"``, or the name of a network.
         timeout: seconds of each run; None: no limit.
@@ -66,7 +69,7 @@ class Sandbox:
 
     def __init__(
         self,
-        image: str,
+        image: str | Snapshot,
         *,
         memory: int | str | None = None,
         cpus: float | None = None,
@@ -86,14 +89,28 @@ class Sandbox:
         self._container: Container | None = None
         self._is_closed = False
         self._runs = 0
+        self._own: list[str] = []  # its layers that no image has
+        self._ids: tuple[int, int] | None = None
         self._owner = os.getpid()
         if pool is not None:
             raise Unsupported("boxes out of a pool are not there yet")
         if pull not in ("missing", "always", "never"):
             raise InvalidArgument(f"pull={pull!r}: must be one of 'always', 'missing' or 'never'")
         self._pull = pull
+        self._options: dict[str, Any] = {
+            "memory": memory,
+            "cpus": cpus,
+            "network": network,
+            "timeout": timeout,
+            "output_limit": output_limit,
+            "env": env,
+            "user": user,
+            "workdir": workdir,
+            **config,
+        }
+        self._source = image if isinstance(image, Snapshot) else None
         self._config: ContainerConfig = limits.configuration(
-            image,
+            image.image_name if isinstance(image, Snapshot) else image,
             memory=memory,
             cpus=cpus,
             network=network,
@@ -104,11 +121,20 @@ class Sandbox:
         )
         self._timeout = limits.seconds("timeout", timeout)
         self._output_limit = limits.output_limit(output_limit)
-        if engine is None:
-            from ..runner import default_engine
+        self.engine = self._engine_of(engine)
+        if self._source is not None:
+            self._own = self._source.acquire()
 
-            engine = default_engine()
-        self.engine = engine
+    def _engine_of(self, given: Engine | None) -> Engine:
+        if self._source is not None:
+            if given not in (None, self._source.engine):
+                raise InvalidArgument("a box of a snapshot has the snapshot's engine")
+            return self._source.engine
+        if given is not None:
+            return given
+        from ..runner import default_engine
+
+        return default_engine()
 
     # ---- its life ----------------------------------------------------------------------------
 
@@ -149,11 +175,14 @@ class Sandbox:
                 up.end()
             if self._container is not None:
                 self._remove(self._container)
+            if self._own:
+                drop_layers(self.engine, self._own)
 
     def _remove(self, container: Container) -> None:
         """Its monitor has, unless it has volumes to be removed with it, or was not up."""
         if os.path.isdir(container.directory):
-            self.engine.remove(container.id, force=True, volumes=True)
+            with contextlib.suppress(NotFound):
+                self.engine._lifecycle.remove(container.id, force=True, volumes=True)
 
     def _made(self) -> Container:
         if self._is_closed:
@@ -163,6 +192,8 @@ class Sandbox:
         return self._container
 
     def _make(self) -> Container:
+        if self._source is not None:
+            return self._source.create(self._config)
         return self.engine.create(self._config, pull=self._pull, transient=True)
 
     def _started(self) -> _Up:
@@ -175,6 +206,96 @@ class Sandbox:
                 self.close()
                 raise
         return self._up
+
+    def stop(self) -> None:
+        """End all that runs in it; its files stay, and the next run starts it again.
+
+        Raises:
+            Conflict: a run is going on.
+        """
+        with self._lock:
+            self._made()
+            self._check_idle("stop")
+            if self._up is not None:
+                up, self._up = self._up, None
+                up.stop()
+
+    def _check_idle(self, verb: str) -> None:
+        if self._runs:
+            raise Conflict(f"cannot {verb} a box while a command runs in it")
+
+    # ---- snapshots ---------------------------------------------------------------------------
+
+    def snapshot(self, *, keep_processes: bool = False) -> Snapshot:
+        """Its files as they are now, without what is mounted in it. That takes the same time
+        however much there is, and needs the box to be down: processes that runs have left in the
+        background end. The next run starts it again.
+
+        Args:
+            keep_processes: they are only paused, and what has changed since the last snapshot is
+                copied.
+
+        Raises:
+            Conflict: a run is going on. Unsupported: the store's driver cannot do that.
+        """
+        with self._lock:
+            container = self._made()
+            snapshots.check(container.record)
+            self._check_idle("take a snapshot of")
+            lifecycle, images = self.engine._lifecycle, self.engine._images
+            if snapshots.is_unchanged(container):
+                own = self._own
+            elif keep_processes and self._up is not None:
+                own = snapshots.copy(lifecycle, images, container)
+            else:
+                self.stop()
+                own = snapshots.take(lifecycle, images, container)
+                before, self._own = self._own, own
+                take_layers(self.engine, own)
+                drop_layers(self.engine, before)
+            return self._snapshot_of(container, own)
+
+    def _snapshot_of(self, container: Container, own: list[str]) -> Snapshot:
+        record = container.record
+        if self._source is not None:
+            image = self._source.image
+        else:
+            image = self.engine.image(record.image_id)
+        base = layered.image_layers(record)
+        name = record.image_name or record.image_id
+        return Snapshot(self.engine, image, name, own, base, type(self), self._options)
+
+    def fork(self, *, keep_processes: bool = False, **changes: Any) -> Self:
+        """Another box with the same files and settings; from now on each goes its own way. See
+        ``snapshot`` for what that takes.
+
+        Args:
+            changes: other settings, see ``Sandbox``.
+        """
+        with self.snapshot(keep_processes=keep_processes) as snapshot:
+            return type(self)(snapshot, **{**self._options, **changes})
+
+    # ---- files (see ``Files``) ---------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _view(self, *, write: bool) -> Iterator[tuple[View, str]]:
+        with self._lock:
+            container, up = self._made(), self._up
+            found = None if up is None else up.view()
+        if found is not None:
+            with found:
+                yield found, container.name
+            return
+        with self.engine._lifecycle.view(container.id, write=write) as stopped:
+            yield stopped, container.name
+
+    def _owner_of_files(self) -> tuple[int, int]:
+        if self._ids is None:
+            with self._lock:
+                self._ids = numeric(self._made().record.user)
+                if self._ids is None:  # a name, which PID 1 has looked up
+                    self._ids = self._started().ids()
+        return self._ids
 
     # ---- running -----------------------------------------------------------------------------
 
@@ -278,11 +399,45 @@ class _Up:
         assert started.client is not None
         self._client = started.client
         undo.callback(self._client.close)
-        init = process.open_pidfd(*self.lifecycle.store.init(self.record.id))
+        self._pid, begun = self.lifecycle.store.init(self.record.id)
+        init = process.open_pidfd(self._pid, begun)
         if init is None:
             raise NotRunning(f"box {self.record.id[:12]} has ended at once")
         self.init = init
         undo.callback(os.close, init)
+
+    def view(self) -> View:
+        """Its files.
+
+        Raises:
+            NotRunning
+        """
+        try:
+            root = os.open(f"/proc/{self._pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._check_up()
+            raise
+        found = View(root)
+        try:
+            self._check_up()  # so that what was opened is this one's, and not of one with its pid
+        except BaseException:
+            os.close(root)
+            raise
+        return found
+
+    def ids(self) -> tuple[int, int]:
+        """uid and gid of its PID 1."""
+        with open(f"/proc/{self._pid}/status", encoding="ascii", errors="replace") as file:
+            found = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        self._check_up()
+        return int(found["Uid"].split()[0]), int(found["Gid"].split()[0])
+
+    def stop(self) -> None:
+        """As ``end``, but the container stays."""
+        with self.lifecycle._kept(self.record):
+            self.end()
+            self.lifecycle._wait_down(self.record)
+        graph.of(self.record).started_before(self.lifecycle.store.directory(self.record.id))
 
     def end(self) -> None:
         """Kill all that is in the box; returns when its monitor has seen to the rest."""

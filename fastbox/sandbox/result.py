@@ -39,7 +39,7 @@ class SandboxResult(msgspec.Struct, frozen=True, kw_only=True):
         timed_out: its time was over, so it was killed, with all that it had started.
         truncated: it wrote more than ``output_limit`` to one of the two, so it was killed.
         error: of ``run_many``: what it could not be run for; else None.
-        index: of ``run_many``: which of the jobs it was.
+        index: of ``run_many``: which of the jobs it was. files: what its job has collected.
     """
 
     args: list[str]
@@ -52,6 +52,7 @@ class SandboxResult(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     error: FastboxError | None = None
     index: int = 0
+    files: dict[str, bytes] = {}
 
     @property
     def text(self) -> str:

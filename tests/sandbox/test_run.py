@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from fastbox.engine import Engine
 
 Box = fastbox.Sandbox
-
-
-@pytest.fixture
-def box(engine: Engine, busybox_image: str) -> Iterator[Box]:
-    with Box(busybox_image, engine=engine) as made:
-        yield made
 
 
 def sh(box: Box, line: str, **options: Any) -> fastbox.SandboxResult:
