@@ -541,10 +541,10 @@ class _Up:
         )
 
     def _check_up(self) -> None:
-        """Raises NotRunning."""
+        """Raises NotRunning; also when its PID 1 is just ending, which takes all others along."""
         poller = select.poll()
         poller.register(self.init, select.POLLIN)
-        if poller.poll(0):
+        if process.is_exiting(self._pid) or poller.poll(0):
             raise NotRunning(f"box {self.record.id[:12]} has ended")
 
     def _usage(
