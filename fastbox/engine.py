@@ -70,6 +70,7 @@ class Engine(
         if not runtime:
             runtime = f"{self.root}/run" if chosen else DEFAULT_RUNTIME
         self.runtime_dir = os.path.abspath(runtime)
+        self._sweeping = False
         for path in (self.root, self.runtime_dir):
             if any(c in path for c in ",:\\\n\0"):
                 raise InvalidArgument(
@@ -160,7 +161,10 @@ class Engine(
         ]
 
     def _layers_in_use(self) -> set[str]:
-        return {layer for box in self._all_containers() for layer in box.record.layers}
+        from .container import snapshots
+
+        used = {layer for box in self._all_containers() for layer in box.record.layers}
+        return used | snapshots.held(self.root)
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -332,8 +336,22 @@ class Engine(
         if unfinished:
             store.sweep()
         self._see_to_supervision(boxes)
+        self._sweep_snapshots(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
+
+    def _sweep_snapshots(self, boxes: list[Container]) -> None:
+        """Those of processes that were killed; see ``container.snapshots``."""
+        if self._sweeping or not os.path.isdir(f"{self.root}/snapshots"):
+            return
+        from .container import snapshots
+
+        self._sweeping = True  # releasing layers lists the containers
+        try:
+            used = (layer for box in boxes for layer in box.record.layers)
+            snapshots.sweep(self.root, used, self._release)
+        finally:
+            self._sweeping = False
 
     def _measure(self, box: Container) -> None:
         from .container.sizes import size_of

@@ -203,11 +203,33 @@ static void apply_rename(char **argv) {
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
 }
 
+/* The groups of a box's runs (container/runs.py), which are right below its own. */
+static void remove_cgroups_below(const char *directory) {
+  struct entry { /* struct linux_dirent64 */
+    uint64_t inode, offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+  };
+  _Alignas(8) char buffer[4096];
+  long n;
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  while (fd >= 0 && (n = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
+    for (long place = 0; place < n;) {
+      struct entry *entry = (struct entry *)(buffer + place);
+      place += entry->length;
+      if (strncmp(entry->name, "run-", 4) == 0) unlinkat(fd, entry->name, AT_REMOVEDIR);
+    }
+  if (fd >= 0) close(fd);
+}
+
 static void remove_cgroup(const char *directory) {
   /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
    * next command. */
   for (int tries = 0; tries < 50; tries++) {
     if (rmdir(directory) == 0 || errno != EBUSY) break;
+    remove_cgroups_below(directory);
+    if (rmdir(directory) == 0) break;
     struct timespec pause = {0, 2000000};
     nanosleep(&pause, NULL);
   }
