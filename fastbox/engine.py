@@ -20,6 +20,7 @@ from .files import FileVerbs
 from .image_verbs import ImageVerbs
 from .listening import ListeningVerbs
 from .network_verbs import NetworkVerbs
+from .pool_verbs import PoolVerbs
 from .registry_verbs import RegistryVerbs
 from .resource_verbs import ResourceVerbs
 from .supervised import SupervisorVerbs
@@ -49,6 +50,7 @@ class Engine(
     ImageVerbs,
     ListeningVerbs,
     NetworkVerbs,
+    PoolVerbs,
     RegistryVerbs,
     ResourceVerbs,
     SupervisorVerbs,
@@ -152,14 +154,24 @@ class Engine(
 
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
-        return [
+        from .container.pool_sweep import records
+        from .image.removal import POOLED
+
+        users = [
             (box.id, box.name, box.state.status.is_active)
             for box in self._all_containers()
             if box.record.image_id == image_id
         ]
+        for record in records(self._containers):
+            if record.image_id == image_id:
+                users.append((str((record.creator or (0, 0))[0]), POOLED, False))
+        return users
 
     def _layers_in_use(self) -> set[str]:
-        return {layer for box in self._all_containers() for layer in box.record.layers}
+        from .container.pool_sweep import records
+
+        prepared = {layer for record in records(self._containers) for layer in record.layers}
+        return prepared | {layer for box in self._all_containers() for layer in box.record.layers}
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -325,6 +337,9 @@ class Engine(
                 self._container_networks.give_back(box.id)
             boxes.append(box)
         if unfinished:
+            from .container.pool_sweep import sweep
+
+            sweep(self._lifecycle)
             store.sweep()
         self._see_to_supervision(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)

@@ -24,6 +24,7 @@ cdef extern from "launch/plan.h" nogil:
         int error_fd
         int console_fd
         int names_fd
+        int wait_fd
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
     enum: FB_PLAN_MAGIC
@@ -38,7 +39,7 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
     enum: FB_F_HOST
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
-    enum: FB_P_DETACH, FB_P_TTY
+    enum: FB_P_DETACH, FB_P_TTY, FB_P_WAIT
 
 cdef extern from "launch/start.h" nogil:
     enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END
@@ -116,6 +117,7 @@ P_USER_NAME = FB_P_USER_NAME
 P_GROUP = FB_P_GROUP
 P_DETACH = FB_P_DETACH
 P_TTY = FB_P_TTY
+P_WAIT = FB_P_WAIT
 ERROR_SIZE = sizeof(fb_error)
 
 
@@ -181,7 +183,7 @@ def check_plan(data):
 
 
 def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1,
-          console_fd=-1, names_fd=-1, ports=()):
+          console_fd=-1, names_fd=-1, wait_fd=-1, ports=()):
     """Start a container's init and its monitor.
 
     Args:
@@ -189,13 +191,14 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 15 as launch/start.h numbers them, -1 for none; the last
+        monitor_fds: the descriptors 4 to 16 as launch/start.h numbers them, -1 for none; the last
             ones may be left out.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
         console_fd: socket on which OP_CONSOLE hands over the terminal's master, or -1.
         names_fd: socket on which OP_NAMES hands over the name server's sockets, or -1.
+        wait_fd: socket on which (P_WAIT) the helper waits for the command, or -1.
         ports: descriptors that the monitor keeps, from the number after its others on.
 
     Returns:
@@ -250,6 +253,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
             ready.context.console_fd = duplicate(console_fd)
         if names_fd >= 0:
             ready.context.names_fd = duplicate(names_fd)
+        if wait_fd >= 0:
+            ready.context.wait_fd = duplicate(wait_fd)
         with nogil:
             result = fb_start(&request)
         if result < 0:

@@ -200,11 +200,14 @@ def make_plan(
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
+    *,
+    wait: bool = False,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``.
 
     Args:
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
+        wait: see ``flatten``.
     """
     view = CgroupView(
         procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
@@ -220,6 +223,7 @@ def make_plan(
         init=record.config.init,
         window=window,
         network=network,
+        wait=wait,
     )
 
 

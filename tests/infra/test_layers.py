@@ -50,10 +50,12 @@ MAY_IMPORT = {
     "disk_verbs": LOWER | {"container", "image", "pruning", "usage"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
+    "pool": LOWER | {"container", "pool_pressure", "runner"},
+    "pool_verbs": {"pool"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
-    | {"disk_verbs", "pruning"}
+    | {"disk_verbs", "pruning", "pool_verbs"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
@@ -68,6 +70,7 @@ HEAVY = {
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.aio_pool": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},
