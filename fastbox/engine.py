@@ -196,6 +196,10 @@ class Engine(
         from .container.create import copy_config, create
 
         config = copy_config(config)
+        if transient and platform is None and pull != "always":
+            taken = self._take_prepared(config)
+            if taken is not None:
+                return taken
         with self._images.lease():  # no rmi between finding the image and naming its layers
             image, name = self._image_for(config.image, pull, platform, progress)
             layers = self._images.ensure_layers(image)
@@ -315,6 +319,7 @@ class Engine(
     def _all_containers(self) -> list[Container]:
         """Every container, newest first. Half-made and damaged ones are passed over here; those
         that nobody is making are removed."""
+        from .container.pool_sweep import is_owned, sweep
         from .container.record import Status
         from .errors import StoreError
 
@@ -323,7 +328,7 @@ class Engine(
             try:
                 box = store.load(container_id)
             except NotFound:
-                unfinished = True
+                unfinished = unfinished or not is_owned(store, container_id)
                 continue
             except StoreError:
                 continue
@@ -337,8 +342,6 @@ class Engine(
                 self._container_networks.give_back(box.id)
             boxes.append(box)
         if unfinished:
-            from .container.pool_sweep import sweep
-
             sweep(self._lifecycle)
             store.sweep()
         self._see_to_supervision(boxes)
@@ -358,6 +361,8 @@ class Engine(
         Raises:
             NotFound, Ambiguous, StoreError
         """
+        if "_lifecycle" in self.__dict__ and name_or_id in self._lifecycle.prepared:
+            return self._created_of(self._lifecycle.prepared[name_or_id])
         box = self._containers.load(self._containers.resolve(name_or_id))
         box.networking = self._container_networks.shown(box)
         if size:

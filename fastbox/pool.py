@@ -109,7 +109,14 @@ class Pool:
     """
 
     def __init__(
-        self, engine: Engine, image: str, size: int, *, max_memory: int | None = None, **config: Any
+        self,
+        engine: Engine,
+        image: str,
+        size: int,
+        *,
+        max_memory: int | None = None,
+        pull: str = "missing",
+        **config: Any,
     ) -> None:
         self._engine, self._name, self._size = engine, image, _checked_size(size)
         self._max_memory = _checked_memory(max_memory)
@@ -126,7 +133,7 @@ class Pool:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="fastbox-pool", daemon=True)
         try:
-            self._recipe = self._find_image("missing")
+            self._recipe = self._find_image(pull)
             self._add(self._prepare())  # what cannot work is told here
             self._each = cost(self._ready[0].pid, self._ready[0].monitor_pid)
             self._check_limit()
@@ -315,6 +322,9 @@ class Pool:
                 self._counts.died += 1
                 pool_prepare.throw_away(self._engine._lifecycle, [prepared])
                 continue
+            except BaseException:
+                prepared.close()
+                raise
             self._counts.taken += 1
             return prepared
 
@@ -435,6 +445,30 @@ class Pool:
             with contextlib.suppress(FastboxError):
                 self._engine.remove(box.id, force=True, volumes=True)
             raise
+
+    def hand_over(self, send: Callable[[Prepared], None]) -> bool:
+        """Give one to another process; False if there is none.
+
+        Args:
+            send: sends it; what it raises leaves the prepared one to nobody.
+        """
+        try:
+            self._check_image()
+        except FastboxError:
+            return False
+        prepared = self._take(send)
+        if prepared is None:
+            return False
+        prepared.close()
+        self._poke()
+        return True
+
+    @property
+    def key(self) -> bytes:
+        """See ``pool_client.match_key``."""
+        from .container.pool_client import match_key
+
+        return match_key(self._config)
 
     def stats(self) -> PoolStats:
         """What it has and has done."""

@@ -56,7 +56,10 @@ class Prepared:
     Attributes:
         record: without the command's words. spec: its runtime configuration, likewise.
         owner: the connection to its monitor. order: the one to its init, which the monitor shares.
-        has_volumes: anonymous ones, which are the engine's to remove.
+        has_volumes: anonymous ones, which are the engine's to remove. uid: of its command.
+
+    Args:
+        ends: both connections, of one that another process has made.
     """
 
     def __init__(
@@ -66,11 +69,19 @@ class Prepared:
         spec: dict[str, Any],
         plan: Plan,
         cgroup: Cgroup,
+        *,
+        ends: tuple[_socket.socket, _socket.socket] | None = None,
+        pid: int = 0,
+        monitor_pid: int = 0,
+        uid: int = 0,
     ) -> None:
         self.record, self.directory = record, directory
         self.spec, self.plan, self.cgroup = spec, plan, cgroup
-        self.pid = self.monitor_pid = 0
+        self.pid, self.monitor_pid, self.uid = pid, monitor_pid, uid
         self.has_volumes = any(point.anonymous for point in record.mounts)
+        if ends is not None:
+            self.owner, self.order = ends
+            return
         self.owner, self._monitors = _pair()
         self.order, self._inits = _pair()
 
@@ -146,7 +157,7 @@ def _launch(lifecycle: Lifecycle, record: ContainerRecord, directory: int) -> Pr
     store, networks = lifecycle.store, lifecycle.networks
     os.makedirs(store.runtime_directory(record.id), mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
-        connection = networks.connect(record, undo)
+        connection = networks.connect(record, undo, unseen=True)
         for item in connection.kept if connection is not None else []:
             held.callback(item.close)  # the monitor has its own
         network = lifecycle._network(record, connection, None, held)
@@ -239,6 +250,8 @@ def _start(
         if os.read(ready_read, 1) != b"R":
             raise FastboxError("preparing a container: its monitor ended at once")
         _await_ready(prepared)
+        if record.user not in ("", "0", "root"):
+            prepared.uid = _uid_of(prepared.pid)
 
 
 _FLAGS = 9  # in enum argument of monitor.c
@@ -269,6 +282,15 @@ def _await_ready(prepared: Prepared) -> None:
             hint="its seccomp profile has to allow recvmsg, write, fcntl, fstat, dup3, close_range"
             ", mmap and brk",
         )
+
+
+def _uid_of(pid: int) -> int:
+    """As its image's passwd file has it; who reads its files again may be told by the name only."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    return 0
 
 
 def is_dead(prepared: Prepared) -> bool:

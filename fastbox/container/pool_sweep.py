@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from .store import ContainerStore
 
 
+class _Owned(msgspec.Struct):
+    creator: tuple[int, int] | None = None
+
+
+def is_owned(store: ContainerStore, container_id: str) -> bool:
+    """Whether a container that does not exist (yet) is a prepared one whose owner lives."""
+    data = read_file(f"{store.directory(container_id)}/prepared.json")
+    try:
+        owner = None if data is None else msgspec.json.decode(data, type=_Owned).creator
+    except msgspec.DecodeError:
+        return False
+    return owner is not None and process.is_alive(*owner)
+
+
 def records(store: ContainerStore) -> Iterator[ContainerRecord]:
     """Of all that is prepared, or is left of what was."""
     for container_id in store.ids():

@@ -10,9 +10,10 @@ import array
 import contextlib
 import os
 import select
+import stat
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import orjson
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from .lifecycle import Lifecycle
     from .pool_prepare import Prepared
+    from .starting import Starting
 
 _ORDER = struct.Struct("=4I")  # struct order in _core/monitor/wait.c
 _PACKET = 65536
@@ -77,6 +79,7 @@ def begin(lifecycle: Lifecycle, prepared: Prepared, take: Take) -> None:
         Dead. FastboxError: nothing of it is left.
     """
     _write_record(prepared, take)
+    lifecycle.networks.tell_connected(prepared.record)
     try:
         _send_order(prepared, take, take.stdin)
         _send_flags(prepared, take)
@@ -105,7 +108,7 @@ def _write_record(prepared: Prepared, take: Take) -> None:
     record.created = times.now()
     record.path, record.args = take.argv[0], take.argv[1:]
     record.config.command = take.command
-    record.config.interactive = take.stdin is not None
+    record.config.interactive = take.stdin is not None or record.config.interactive
     record.creator = _creator()
     if take.env:
         record.config.env = [*record.config.env, *take.env]
@@ -136,6 +139,8 @@ def _send_order(prepared: Prepared, take: Take, stdin: int | None) -> None:
     argv, env = take.argv, prepared.record.env
     strings = [*argv, *env]
     text = "\0".join(strings).encode("utf-8", "surrogateescape") + b"\0"
+    if stdin is not None and prepared.uid:
+        _give_pipe(stdin, prepared.uid)
     has_stdin = stdin is not None
     fds = [stdin] if stdin is not None else []
     if len(text) + _ORDER.size <= _PACKET:
@@ -149,6 +154,14 @@ def _send_order(prepared: Prepared, take: Take, stdin: int | None) -> None:
         _send(prepared.order, _ORDER.pack(len(argv), len(env), has_stdin, 1), [*fds, memory])
     finally:
         os.close(memory)
+
+
+def _give_pipe(fd: int, uid: int) -> None:
+    """Who isn't root may want to reopen /dev/stdin (as set_stdio in _core/launch/finish.c)."""
+    found = os.fstat(fd)
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid == 0:
+        with contextlib.suppress(OSError):
+            os.fchown(fd, uid, -1)
 
 
 def _send(connection: _socket.socket, packet: bytes, fds: Sequence[int]) -> None:
@@ -198,26 +211,70 @@ def settle(lifecycle: Lifecycle, prepared: Prepared) -> None:
     lifecycle._tell_supervisor(record)
 
 
-def attend(lifecycle: Lifecycle, prepared: Prepared, streams: launch.Streams) -> int:
-    """Wait until a taken container has ended that writes to its client's own descriptors; its exit
-    status. Kills it when the wait is interrupted.
+def start(starting: Starting, prepared: Prepared) -> None:
+    """Start one that ``Engine.create`` got from the supervisor, detached.
 
     Raises:
-        LaunchError: its command could not be run. FastboxError: its exit status is lost.
+        FastboxError
     """
-    finish(lifecycle, prepared)
+    lifecycle = cast("Lifecycle", starting)
+    try:
+        _begin_as_created(lifecycle, prepared, Take(command=None, argv=[]))
+        finish(lifecycle, prepared)
+    finally:
+        prepared.close()
     settle(lifecycle, prepared)
+
+
+def run_attached(starting: Starting, prepared: Prepared, streams: launch.Streams) -> int:
+    """The same with a client's streams, and wait; the exit status.
+
+    Raises:
+        FastboxError
+    """
+    from .pumps import Pumps
+
+    lifecycle = cast("Lifecycle", starting)
+    with Pumps() as pumps:
+        stdin = pumps.input(streams.stdin) if streams.stdin is not None else None
+        take = Take(
+            command=None, argv=[], stdin=stdin, out=streams.stdout, err=streams.stderr,
+            attached=True,
+        )  # fmt: skip
+        try:
+            _begin_as_created(lifecycle, prepared, take)
+            pumps.handed_over()
+            finish(lifecycle, prepared)
+            settle(lifecycle, prepared)
+            status = _attend(lifecycle, prepared, streams)
+        finally:
+            prepared.close()
+    remove_after(lifecycle, prepared)
+    return status
+
+
+def _begin_as_created(lifecycle: Lifecycle, prepared: Prepared, take: Take) -> None:
+    """Its record tells the command already."""
+    record = prepared.record
+    take = msgspec.structs.replace(
+        take, command=record.config.command, argv=[record.path, *record.args]
+    )
+    try:
+        begin(lifecycle, prepared, take)
+    except Dead as error:
+        raise LaunchError(
+            f"starting container {record.name}: it was killed before its command ran"
+        ) from error
+
+
+def _attend(lifecycle: Lifecycle, prepared: Prepared, streams: launch.Streams) -> int:
     client = session.Session(prepared.owner, tty=False)
     try:
-        status = client.serve(streams, relay_input=False)
-    except BaseException:
+        return client.serve(streams, relay_input=False)
+    except BaseException:  # interrupted: nobody will look after it any more
         if prepared.record.config.auto_remove:
             kill(lifecycle, prepared)
         raise
-    finally:
-        prepared.close()
-    remove_after(lifecycle, prepared)
-    return status
 
 
 class Collected(msgspec.Struct):

@@ -21,6 +21,7 @@ BASE = {
     "errors",
     "graphdriver",
     "locks",
+    "pool_settings",
     "sockets",
     "trash",
     "watch",
@@ -51,13 +52,14 @@ MAY_IMPORT = {
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
     "pool": LOWER | {"container", "pool_pressure", "runner"},
-    "pool_verbs": {"pool"},
+    "pool_verbs": {"container", "pool"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"disk_verbs", "pruning", "pool_verbs"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
     "supervisor": LOWER
+    | {"pool"}
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.

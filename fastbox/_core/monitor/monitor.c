@@ -362,11 +362,13 @@ static int announce(char **argv, siginfo_t *info, int taken) {
 }
 
 /* A prepared container that nobody gets, or that could not run its command: it leaves nothing. */
-static int throw_away(char **argv, char *trash, size_t size) {
+static int throw_away(char **argv, int taken, char *trash, size_t size) {
   remove_cgroups(argv + ARG_CGROUPS);
   network_start(argv[ARG_RUNTIME], argv[ARG_ID], argv[ARG_PORTS]);
   network_end();
+  if (taken) network_told();
   if (!strchr(argv[ARG_FLAGS], 'v')) move_away(argv, trash, size);
+  if (taken) journal_note("destroy", "");
   delete_container(argv, trash);
   return 1;
 }
@@ -385,7 +387,8 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (prepared) {
     look_up_state((pid_t)atoi(argv[ARG_PID]));
     tell_starter(0, 0);
-    if (await_take(&flags) < 0) return throw_away(argv, trash, sizeof trash);
+    int taken = await_take(&flags);
+    if (taken < 0) return throw_away(argv, taken == -2, trash, sizeof trash);
   }
   if (announce(argv, &info, prepared) < 0) return 1;
   if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);

@@ -70,7 +70,7 @@ static int receive_flags(void) {
   return 0;
 }
 
-/* Init has its command: end-of-file is its exec, before that a record why there was none. */
+/* Init has its command: end-of-file is its exec, before that a record why there was none; then -2. */
 static int await_command(void) {
   struct fb_error error;
   ssize_t n;
@@ -80,7 +80,7 @@ static int await_command(void) {
   if (n != (ssize_t)sizeof error) return 0;
   end_init();
   say_failed(&error);
-  return -1;
+  return -2;
 }
 
 /* Init's end is not looked at: it may have run its command before we hear of that. If it was killed
@@ -93,7 +93,8 @@ int await_take(const char **flags) {
     if (poll(polls, 2, -1) < 0) continue;
     *flags = flags_of_run + 1;
     if (polls[0].revents) return await_command();
-    return end_init();
+    end_init();
+    return -2;
   }
 }
 
