@@ -16,7 +16,7 @@ BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev py
 DEMO_PACKAGES := $(BUILD_PACKAGES) mmdebstrap iproute2 nftables procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skopeo umoci crun runc \
 	libseccomp-dev zstd xz-utils
-BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs
+BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs strace
 
 .PHONY: help build setup test-setup demo test test-pythons lint lint-c format bench wheel \
 	clean distclean

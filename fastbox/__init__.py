@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .pool import PoolStats as PoolStats
     from .runner import Result as Result
     from .runner import run as run
+    from .tracing import Trace as Trace
 
 _PLACES = {
     "AsyncEngine": "aio",
@@ -49,6 +50,7 @@ _PLACES = {
     "RestartPolicy": "container.config",
     "Result": "runner",
     "Status": "container.record",
+    "Trace": "tracing",
     "Ulimit": "container.config",
     "Volume": "image.types",
     "run": "runner",

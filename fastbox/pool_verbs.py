@@ -65,5 +65,8 @@ class PoolVerbs:
         from .container.record import Container, ContainerState
 
         return Container(
-            record=prepared.record, state=ContainerState(), directory=prepared.directory
+            record=prepared.record,
+            state=ContainerState(),
+            directory=prepared.directory,
+            bundle=prepared.bundle,
         )

@@ -109,6 +109,7 @@ def take(lifecycle: Lifecycle, config: ContainerConfig) -> Prepared | None:
     return Prepared(
         found.record,
         lifecycle.store.directory(found.record.id),
+        lifecycle.store.bundle(found.record),
         found.spec,
         plan,
         lifecycle._cgroup(found.record),

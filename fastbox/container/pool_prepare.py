@@ -55,6 +55,7 @@ class Prepared:
 
     Attributes:
         record: without the command's words. spec: its runtime configuration, likewise.
+        directory, bundle: see ``ContainerStore``.
         owner: the connection to its monitor. order: the one to its init, which the monitor shares.
         has_volumes: anonymous ones, which are the engine's to remove. uid: of its command.
 
@@ -66,6 +67,7 @@ class Prepared:
         self,
         record: ContainerRecord,
         directory: str,
+        bundle: str,
         spec: dict[str, Any],
         plan: Plan,
         cgroup: Cgroup,
@@ -75,7 +77,7 @@ class Prepared:
         monitor_pid: int = 0,
         uid: int = 0,
     ) -> None:
-        self.record, self.directory = record, directory
+        self.record, self.directory, self.bundle = record, directory, bundle
         self.spec, self.plan, self.cgroup = spec, plan, cgroup
         self.pid, self.monitor_pid, self.uid = pid, monitor_pid, uid
         self.has_volumes = any(point.anonymous for point in record.mounts)
@@ -118,6 +120,7 @@ class _UnseenStore(ContainerStore):
     def __init__(self, store: ContainerStore) -> None:
         super().__init__(store.root, store.runtime)
         self.journal = _Silent()  # type: ignore[assignment]
+        self.templates = store.templates
 
     def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
         data = msgspec.json.encode(record)
@@ -161,11 +164,10 @@ def _launch(lifecycle: Lifecycle, record: ContainerRecord, directory: int) -> Pr
         for item in connection.kept if connection is not None else []:
             held.callback(item.close)  # the monitor has its own
         network = lifecycle._network(record, connection, None, held)
-        etc_files.update(
-            store.directory(record.id),
-            record,
-            connection.networking if connection is not None else Networking(),
-        )
+        networking = connection.networking if connection is not None else Networking()
+        fresh = store.templates.take(record)
+        if fresh is None or networking.endpoints or fresh.resolvers != etc_files.resolvers_stamp():
+            etc_files.update(store.bundle(record), record, networking)
         cgroup = lifecycle._make_cgroup(record)
         undo.callback(cgroup.remove)
         lasting = not record.config.auto_remove
@@ -173,10 +175,12 @@ def _launch(lifecycle: Lifecycle, record: ContainerRecord, directory: int) -> Pr
         with lifecycle._using_config(record) as spec:
             seccomp = lifecycle.seccomp_of(spec)
             plan = launch.make_plan(spec, record, root, cgroup, seccomp, (0, 0), network, wait=True)
-        prepared = Prepared(record, store.directory(record.id), spec, plan, cgroup)
+        prepared = Prepared(
+            record, store.directory(record.id), store.bundle(record), spec, plan, cgroup
+        )
         undo.callback(prepared.close)
         # To be written whole, with the command; over an old file, ext4 would flush it at once.
-        os.unlink(f"{prepared.directory}/config.json")
+        os.unlink(f"{prepared.bundle}/config.json")
         ports = [item.fileno() for item in connection.sockets] if connection else []
         netfilter = connection.netfilter_fd if connection is not None else -1
         names = network is not None and network.names

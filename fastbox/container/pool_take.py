@@ -60,18 +60,6 @@ class Take(msgspec.Struct, kw_only=True):
     attached: bool = False
 
 
-_me: tuple[int, int] = (0, 0)
-
-
-def _creator() -> tuple[int, int]:
-    """Pid and start time of this process."""
-    global _me
-    pid = os.getpid()
-    if _me[0] != pid:
-        _me = (pid, process.start_time(pid))
-    return _me
-
-
 def begin(lifecycle: Lifecycle, prepared: Prepared, take: Take) -> None:
     """Have it run its command. ``finish`` waits until it does.
 
@@ -109,7 +97,7 @@ def _write_record(prepared: Prepared, take: Take) -> None:
     record.path, record.args = take.argv[0], take.argv[1:]
     record.config.command = take.command
     record.config.interactive = take.stdin is not None or record.config.interactive
-    record.creator = _creator()
+    record.creator = process.own()
     if take.env:
         record.config.env = [*record.config.env, *take.env]
         record.env = environment((), record.env, take.env)
@@ -121,7 +109,7 @@ def _write_spec(prepared: Prepared) -> None:
     record, process_ = prepared.record, prepared.spec["process"]
     process_["args"], process_["env"] = [record.path, *record.args], record.env
     with contextlib.suppress(FileNotFoundError):  # it has ended already
-        _put(f"{prepared.directory}/config.json", orjson.dumps(prepared.spec))
+        _put(f"{prepared.bundle}/config.json", orjson.dumps(prepared.spec))
 
 
 def _put(path: str, data: bytes) -> None:
@@ -455,6 +443,11 @@ def container(lifecycle: Lifecycle, prepared: Prepared) -> Container:
         found = store.load(prepared.record.id)
     except NotFound:
         state = ContainerState(status=Status.EXITED, run=1)
-        return Container(record=prepared.record, state=state, directory=prepared.directory)
+        return Container(
+            record=prepared.record,
+            state=state,
+            directory=prepared.directory,
+            bundle=prepared.bundle,
+        )
     found.networking = lifecycle.networks.shown(found)
     return found

@@ -23,6 +23,7 @@ BASE = {
     "locks",
     "pool_settings",
     "sockets",
+    "tracing",
     "trash",
     "watch",
 }
