@@ -93,6 +93,11 @@ class AsyncPool:
         box: Container = await self._submit(functools.partial(self._pool.start, command, env=env))
         return box
 
+    async def wait(self, timeout: float | None = None) -> bool:
+        """See ``Pool.wait``."""
+        full: bool = await self._submit(functools.partial(self._pool.wait, timeout))
+        return full
+
     def stats(self) -> PoolStats:
         """See ``Pool.stats``."""
         return self._pool.stats()

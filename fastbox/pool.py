@@ -123,6 +123,7 @@ class Pool:
         self._config = _checked_config(image, config, size)
         self._options = config
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._ready: collections.deque[Prepared] = collections.deque()
         self._counts = _Counts()
         self._each, self._short = 0, ""
@@ -135,7 +136,8 @@ class Pool:
         try:
             self._recipe = self._find_image(pull)
             self._add(self._prepare())  # what cannot work is told here
-            self._each = cost(self._ready[0].pid, self._ready[0].monitor_pid)
+            first = self._ready[0]
+            self._each = cost((first.pid, first.monitor_pid), len(first.record.networks))
             self._check_limit()
         except BaseException:
             self._empty()
@@ -210,6 +212,7 @@ class Pool:
         with self._lock:
             self._counts.prepared += 1
             self._ready.append(prepared)
+            self._changed.notify_all()
 
     def _check_limit(self) -> None:
         if self._max_memory is not None and self._max_memory < self._each:
@@ -260,6 +263,8 @@ class Pool:
         self._short = is_short()
         if self._short:
             self._counts.drained += self._empty()
+            with self._lock:
+                self._changed.notify_all()  # none is enough now
 
     def _remove_dead(self) -> None:
         with self._lock:
@@ -445,6 +450,12 @@ class Pool:
             with contextlib.suppress(FastboxError):
                 self._engine.remove(box.id, force=True, volumes=True)
             raise
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until as many are ready as it keeps now; False: not within ``timeout`` seconds."""
+        self._check_open()
+        with self._lock:
+            return self._changed.wait_for(lambda: len(self._ready) >= self._target, timeout)
 
     def hand_over(self, send: Callable[[Prepared], None]) -> bool:
         """Give one to another process; False if there is none.

@@ -21,7 +21,7 @@ from tests.support.wait import wait_for
 
 
 def full(pool: Pool) -> None:
-    wait_for(lambda: pool.stats().ready == pool.stats().target, "the pool to be full")
+    assert pool.wait(30)
 
 
 def prepared(engine: Engine) -> list[str]:

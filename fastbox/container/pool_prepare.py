@@ -253,6 +253,7 @@ def _start(
             os.close(ready_write)
         if os.read(ready_read, 1) != b"R":
             raise FastboxError("preparing a container: its monitor ended at once")
+        prepared.close_theirs()  # else nobody would see init's end
         _await_ready(prepared)
         if record.user not in ("", "0", "root"):
             prepared.uid = _uid_of(prepared.pid)
