@@ -19,19 +19,21 @@ class App:
 
     Args:
         engine: instead of one over ``--root`` and ``--runtime-dir``.
+        engines: makes, or knows, an engine for the two.
 
     Attributes:
         wraps: name of the command that runs, if it is one that wraps its errors.
         spelling: how the command was typed (``images``, ``image ls``).
     """
 
-    def __init__(self, engine: Any = None) -> None:
+    def __init__(self, engine: Any = None, engines: Callable[..., Any] | None = None) -> None:
         self.root: str | None = None
         self.runtime_dir: str | None = None
         self.debug = False
         self.wraps = ""
         self.spelling = ""
         self._engine = engine
+        self._engines = engines
 
     @property
     def engine(self) -> Any:
@@ -41,9 +43,10 @@ class App:
             FastboxError: the store cannot be used.
         """
         if self._engine is None:
-            from ..engine import Engine
-
-            self._engine = Engine(self.root, self.runtime_dir)
+            engines = self._engines
+            if engines is None:
+                from ..engine import Engine as engines  # noqa: N813
+            self._engine = engines(self.root, self.runtime_dir)
             self._engine.warn = lambda text: output.error(f"WARNING: {text}")
         return self._engine
 

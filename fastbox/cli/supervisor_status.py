@@ -26,6 +26,8 @@ def status(app: App, values: Values, words: list[str]) -> int:
         ("Socket", found["socket"]),
         ("Containers", found["watched"]),
         ("Health checks", found["probed"]),
+        ("Workers", found.get("workers", 0)),
+        ("Commands served", found.get("commands", 0)),
     ):
         output.line(f"{name}: {value}")
     return 0

@@ -26,6 +26,7 @@ from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
 from ..network import firewall, ground, tables
 from . import housekeeping, ownership, sealing
+from .commands import Commands
 from .log import Log
 from .watch import Watch
 
@@ -62,6 +63,7 @@ class Service:
         self.seen: dict[str, tuple[int, ...]] = {}
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fastbox-supervisor")
         self.end = asyncio.Event()
+        self.commands = Commands(self)
 
     def note(self, text: str) -> None:
         """A line for the log."""
@@ -189,6 +191,7 @@ class Service:
         duties.append(
             asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
         )
+        duties.append(asyncio.ensure_future(self.commands.run()))
         gc.collect()
         gc.freeze()
         ready()
@@ -196,6 +199,8 @@ class Service:
             await self.end.wait()
         finally:
             server.close()
+            duties.pop().cancel()
+            await self.commands.stop()
             await self._stop_tasks(duties)
             self.note("ended")
 
@@ -246,6 +251,7 @@ class Service:
             "socket": supervision.socket_path(self.runtime),
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
+            **self.commands.status(),
         }
 
 
