@@ -40,6 +40,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         max_concurrent_downloads, max_concurrent_uploads: layers of one pull or push at a time.
         layer_compression: of layers that are pushed for the first time.
         storage_driver: None leaves the choice to the store.
+        command_server: whether a supervisor has one (client.md).
         files: those that were read.
     """
 
@@ -49,6 +50,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_uploads: int = 5
     layer_compression: str = "gzip"
     storage_driver: str | None = None
+    command_server: bool = True
     files: list[str] = []
 
 
@@ -365,6 +367,12 @@ def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     return check
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it has to be true or false")
+    return value
+
+
 def _path(value: Any) -> str:
     if not isinstance(value, str) or (value and not value.startswith("/")) or "\0" in value:
         raise ValueError('it has to be an absolute path, or "" for none')
@@ -379,4 +387,5 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "layer-compression": _one_of(_COMPRESSIONS),
     "storage-driver": _one_of(_DRIVERS),
     "daemon-json": _path,
+    "command-server": _switch,
 }

@@ -43,10 +43,10 @@ class App:
             FastboxError: the store cannot be used.
         """
         if self._engine is None:
-            engines = self._engines
-            if engines is None:
-                from ..engine import Engine as engines  # noqa: N813
-            self._engine = engines(self.root, self.runtime_dir)
+            from ..engine import Engine
+
+            make = self._engines or Engine
+            self._engine = make(self.root, self.runtime_dir)
             self._engine.warn = lambda text: output.error(f"WARNING: {text}")
         return self._engine
 

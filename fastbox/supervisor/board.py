@@ -42,7 +42,7 @@ class Board:
     def add_served(self, slot: int) -> int:
         """One command more; how many they are now."""
         place = _COUNTS + 4 * slot
-        served: int = _SERVED.unpack_from(self._page, place)[0] + 1
+        served = int(_SERVED.unpack_from(self._page, place)[0]) + 1
         _SERVED.pack_into(self._page, place, served)
         return served
 
@@ -51,7 +51,7 @@ class Board:
         """Commands, all together."""
         total: int = _TOTAL.unpack_from(self._page)[0]
         counts = (_SERVED.unpack_from(self._page, _COUNTS + 4 * slot) for slot in range(SLOTS))
-        return total + sum(count for (count,) in counts)
+        return total + sum(int(count) for (count,) in counts)
 
     def pids(self) -> list[int]:
         """The workers that live."""

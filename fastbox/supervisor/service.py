@@ -146,6 +146,18 @@ class Service:
             for line in await self.in_thread(housekeeping.clean, self.root, self.runtime):
                 self.note(line)
 
+    async def _serve_commands(self) -> None:
+        """Have a command server, unless that is not wanted."""
+        from .. import configuration
+
+        try:
+            wanted = configuration.load().command_server
+        except FastboxError as error:
+            self.note(str(error))
+            wanted = True
+        if wanted:
+            await self.commands.run()
+
     async def _guard_rules(self) -> None:
         """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
         everything: whenever the filter has changed, it is looked whether they are still there. They
@@ -191,7 +203,7 @@ class Service:
         duties.append(
             asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
         )
-        duties.append(asyncio.ensure_future(self.commands.run()))
+        duties.append(asyncio.ensure_future(self._serve_commands()))
         gc.collect()
         gc.freeze()
         ready()

@@ -68,6 +68,7 @@ HEAVY = {
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.supervisor.commands": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},

@@ -1,5 +1,5 @@
-"""Being like the client while its command runs, and like nobody afterwards: standard streams, working
-directory, environment, umask, limits, signals."""
+"""Being like the client while its command runs, and like nobody afterwards: standard streams,
+working directory, environment, umask, limits, signals."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ RELAYED = (
 UMASK = 0o022
 _INFINITE = 2**64 - 1
 # Those that count what a worker has used before.
+_RTTIME = 15
 _NOT_TAKEN_ON = {
-    resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS, 15,  # RTTIME
+    resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS, _RTTIME,
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ class Disguise:
         self._ignored: list[int] = []
         for number in range(3):
             os.dup2(null, number)
-        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdin = sys.stdout = sys.stderr = None
 
     def can(self, request: Request) -> bool:
         """Whether it can be like this client. Takes on its limits, if so."""
@@ -63,9 +64,9 @@ class Disguise:
         request.close()
         self._take_environment()
         errors = self._errors or "strict"
-        sys.stdin = _stream(0, errors) if there[0] else None  # type: ignore[assignment]
-        sys.stdout = _stream(1, errors) if there[1] else None  # type: ignore[assignment]
-        sys.stderr = _stream(2, "backslashreplace") if there[2] else None  # type: ignore[assignment]
+        sys.stdin = _stream(0, errors) if there[0] else None
+        sys.stdout = _stream(1, errors) if there[1] else None
+        sys.stderr = _stream(2, "backslashreplace") if there[2] else None
         self._ignored = [n for n in RELAYED if request.ignored >> (n - 1) & 1]
         for number in self._ignored:
             signal.signal(number, signal.SIG_IGN)
@@ -74,7 +75,7 @@ class Disguise:
         """Let go of all that is the client's. ``RELAYED`` are to be blocked."""
         for stream in (sys.stdout, sys.stderr):
             _let_go(stream)
-        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdin = sys.stdout = sys.stderr = None
         for number in range(3):
             os.dup2(self._null, number)
         os.chdir("/")

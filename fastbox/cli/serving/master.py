@@ -15,7 +15,8 @@ from typing import NoReturn
 from ...supervisor import board
 from .. import commands
 from . import protocol
-from .worker import RELAYED, SPARE, Worker
+from .disguise import RELAYED
+from .worker import SPARE, Worker
 
 BACKLOG = 128
 LAST_WORDS = 1.0  # seconds that workers without a command have to end

@@ -1,4 +1,4 @@
-"""A worker: takes one command line after another from clients and runs each as if it were its own."""
+"""A worker: takes one command line after another from clients, and runs each as its own."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ class Worker:
         fcntl.fcntl(connection, fcntl.F_SETFL, os.O_RDWR | os.O_ASYNC)
 
     def _finish(self, connection: socket.socket, status: int) -> None:
-        """Let go of the client's, tell it, wait until it has gone: a signal of its that is under way
-        must not meet the next command."""
+        """Let go of what is the client's, tell it, wait until it has gone: a signal that it is just
+        sending must not meet the next command."""
         durable.flush()
         self.disguise.take_off()
         self.served = self.board.add_served(self.slot)
@@ -183,10 +183,9 @@ class Worker:
 
     def _look_at_oneself(self) -> None:
         """End rather than serve on with what a command has left behind."""
-        if any(thread.name not in _THREADS for thread in threading.enumerate()):
-            self.broken = True
-        elif self.served >= MOST_COMMANDS or _resident() > self.resident + MOST_GROWTH:
-            self.broken = True
+        threads = any(thread.name not in _THREADS for thread in threading.enumerate())
+        grown = _resident() > self.resident + MOST_GROWTH
+        self.broken |= threads or grown or self.served >= MOST_COMMANDS
         gc.collect(0)
 
 
