@@ -45,6 +45,7 @@ TARGETS = [
     # What people do all day (test_daily.py).
     Target("exec[library]", "exec[crun]", "ratio", 1.0),
     Target("exec[library]", "exec[docker]", "ratio", 0.1),
+    Target("exec[library]", "exec[floor+seccomp]", "ratio", None),
     Target("exec[cli]", "exec[docker]", "ratio", None),
     Target("echo[fastbox] - echo[bare]", "", "value", 2, "ms"),
     Target("memory[monitor that logs]", "", "value", 4, "MiB"),
@@ -55,7 +56,7 @@ TARGETS = [
     Target("supervisor[memory]", "", "value", 60, "MiB"),
     Target("supervisor[cpu, idle]", "", "value", 1, "%"),
     Target("log[fastbox] / log[docker]", "", "value", 1 / 3),
-    Target("extract[gzip]", "extract[tar xzf]", "ratio", 0.6),
+    Target("extract[gzip]", "extract[tar xzf]", "ratio", 0.4),
     Target("extract[plain]", "extract[tar xf]", "ratio", 1.0),
     Target("extract[zstd]", "extract[tar --zstd]", "ratio", None),
     Target("pull[fastbox]", "pull[docker]", "ratio", 0.5),

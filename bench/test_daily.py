@@ -16,13 +16,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.commands import seconds
-from bench.conftest import House
+from bench.commands import output, seconds
+from bench.conftest import TRUE, House
+from bench.entering import Enter
 from bench.race import Found, median, race, ready, report, timed, unless_out
 from fastbox.container.config import RestartPolicy
 from tests.support.wait import wait_for
 
-CONTESTANTS = ["library", "client", "cli", "crun", "runc", "podman", "docker"]
+CONTESTANTS = [
+    "floor",
+    "floor+seccomp",
+    "library",
+    "client",
+    "cli",
+    "crun",
+    "runc",
+    "podman",
+    "docker",
+]
 GIGABYTE = 10**9
 WATCHED, WATCHED_QUICK = 200, 20
 IDLE_SECONDS, IDLE_QUICK = 20, 3
@@ -39,6 +50,8 @@ def running(house: House) -> Iterator[dict[str, Callable[[], float]]]:
         box = house.engine.start(house.engine.create(config).id)
         stack.callback(house.engine.remove, box.id, force=True)
         found = {"library": timed(lambda: house.engine.exec(box.id, ["true"]))}
+        for name, filter_file in (("floor", None), ("floor+seccomp", f"{house.directory}/filter")):
+            found[name] = Enter(house.engine, box, TRUE, filter_file).run
         for face in ("client", "cli"):
             if face not in house.missing:
                 argv = house.command(face, "exec", box.id, "true")
@@ -207,9 +220,7 @@ def test_two_hundred_containers(
             "cli": timed(lambda: house.cli.ok("ps")),
         }
         if argv:
-            contestants["docker"] = timed(
-                lambda: subprocess.run(argv, check=True, capture_output=True)
-            )
+            contestants["docker"] = process(argv)
         found = race(contestants, 15)
     for name in ("library", "cli"):
         with unless_out():
@@ -228,14 +239,15 @@ def docker_sleeping(house: House, count: int) -> Iterator[list[str]]:
         yield []
         return
     argv = ["docker", "run", "-d", "--network", "none", house.docker.IMAGE, "sleep", "10000"]
-    made = []
-    try:
+    made: list[str] = []
+    with ready("docker"):
         for _ in range(count):
-            done = subprocess.run(argv, check=True, capture_output=True, text=True)
-            made.append(done.stdout.strip())
-        yield ["docker", "ps"]
+            made.append(output(argv))
+    try:
+        yield ["docker", "ps"] if len(made) == count else []
     finally:
-        subprocess.run(["docker", "rm", "-f", *made], capture_output=True)
+        if made:
+            subprocess.run(["docker", "rm", "-f", *made], capture_output=True)
 
 
 # ---- logs ----------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
 from tests.support.sweep import owned, sweep
+from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
     from fastbox.engine import Engine
@@ -92,6 +93,10 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 
 
+FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+FORWARDED = pytest.StashKey[dict[str, str]]()
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """A run that is told to end (``timeout``) tears down, as one that is interrupted does."""
 
@@ -99,6 +104,33 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise KeyboardInterrupt("terminated")
 
     signal.signal(signal.SIGTERM, end)
+    if not _is_worker(session.config):
+        session.config.stash[FORWARDED] = {path: open_text(path) for path in FORWARDING}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The host forwards packets after the tests if it did before."""
+    for path, value in session.config.stash.get(FORWARDED, {}).items():
+        if value and open_text(path) != value:
+            with open(path, "w") as file:
+                file.write(value)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of several processes (``-n 2``) that share the tests."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers a module's tests stay together, and so do all modules whose tests give
+    an image to the host's docker: they have one name for it."""
+    if not _is_worker(config):
+        return
+    shared = {item.path for item in items if "twin" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "docker" if item.path in shared else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -143,7 +175,8 @@ def configuration(session_base: str) -> Iterator[str]:
     """A configuration file that says nothing, in the place of this host's files; its path."""
     path = os.path.join(session_base, "config.toml")
     with open(path, "w") as file:
-        file.write('daemon-json = ""\n')
+        # Whoever tests the command server configures it (``commanded``).
+        file.write('daemon-json = ""\ncommand-server = false\n')
     before = os.environ.get("FASTBOX_CONFIG")
     os.environ["FASTBOX_CONFIG"] = path
     yield path
@@ -151,18 +184,6 @@ def configuration(session_base: str) -> Iterator[str]:
         del os.environ["FASTBOX_CONFIG"]
     else:
         os.environ["FASTBOX_CONFIG"] = before
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forwarding() -> Iterator[None]:
-    """The host forwards packets after the tests if it did before."""
-    paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
-    before = {path: open_text(path) for path in paths}
-    yield
-    for path, value in before.items():
-        if value and open_text(path) != value:
-            with open(path, "w") as file:
-                file.write(value)
 
 
 @pytest.fixture
@@ -299,10 +320,35 @@ def home(base: str) -> str:
 
 
 @pytest.fixture
-def cli(root: str, runtime_dir: str, home: str) -> Command:
-    """The installed ``fastbox`` on the test's root."""
+def cli(request: pytest.FixtureRequest, root: str, runtime_dir: str, home: str) -> Command:
+    """The installed ``fastbox`` on the test's root. There is no command server, so it runs the
+    Python command line; FASTBOX_TEST_SERVED=1 runs the same tests through one."""
+    if os.environ.get("FASTBOX_TEST_SERVED"):
+        served: Command = request.getfixturevalue("served")
+        return served
     argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
     return Command(argv, home)
+
+
+@pytest.fixture
+def served(root: str, runtime_dir: str, home: str, base: str) -> Command:
+    """``cli`` with a command server that runs what it is given."""
+    from fastbox.supervision import command_socket_path
+
+    config = os.path.join(base, "served.toml")
+    with open(config, "w") as file:
+        file.write('daemon-json = ""\n')
+    argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
+    command = Command(argv, home, env={"FASTBOX_CONFIG": config})
+    command.ok("supervisor", "start")
+    wait_for(lambda: answers(command_socket_path(runtime_dir)), "the command server")
+    return command
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens at a command socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        return connection.connect_ex(path) == 0
 
 
 @pytest.fixture(scope="module")
