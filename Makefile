@@ -1,5 +1,5 @@
 # make demo    set everything up and run redis in a container
-# make test    the tests (PYTEST_ARGS="-k pull"); as root, or through sudo
+# make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=1: one after the other); as root, or through sudo
 # make lint    style, types, and that the stubs are those of the compiled modules
 # make bench   the benchmarks (QUICK=1: in three minutes); bench-deps: installs what they compare
 #              with; bench-publish: the newest result becomes README's figures (docs/benchmarks.md)
@@ -10,6 +10,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.made
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+TEST_JOBS ?= 2
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 
 BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev python3-venv \
@@ -20,7 +21,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skope
 # What the benchmarks need; and their peers, without which they run too.
 BENCH_PACKAGES := $(DEMO_PACKAGES) docker-registry busybox-static zstd e2fsprogs
 PEER_PACKAGES := docker.io podman conmon containernetworking-plugins crun runc bubblewrap skopeo \
-	qemu-system-x86 qemu-utils redis-server redis-tools
+	qemu-system-x86 qemu-utils redis-server redis-tools strace
 
 .PHONY: help build setup test-setup demo test test-pythons lint lint-c format wheel \
 	bench bench-deps bench-publish \
@@ -57,7 +58,7 @@ demo:
 	@FASTBOX=$(VENV)/bin/fastbox tools/demo.sh
 
 test: test-setup
-	$(SUDO) $(PY) -m pytest $(PYTEST_ARGS)
+	$(SUDO) $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 # The wheel in an empty environment of the oldest and the newest interpreter that is here;
 # PYTHONS="3.10 3.12" names others.

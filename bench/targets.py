@@ -45,6 +45,7 @@ TARGETS = [
     # What people do all day (test_daily.py).
     Target("exec[library]", "exec[crun]", "ratio", 1.0),
     Target("exec[library]", "exec[docker]", "ratio", 0.1),
+    Target("exec[library]", "exec[floor+seccomp]", "ratio", None),
     Target("exec[cli]", "exec[docker]", "ratio", None),
     Target("echo[fastbox] - echo[bare]", "", "value", 2, "ms"),
     Target("memory[monitor that logs]", "", "value", 4, "MiB"),
@@ -112,6 +113,29 @@ TARGETS = [
     Target("redis answers PING[qemu microvm]", "redis answers PING[library]", "ratio", None),
     Target("memory per instance[qemu microvm] / [fastbox]", "", "value", None),
     Target("memory with redis[qemu microvm] / [fastbox]", "", "value", None),
+    # Many of them (test_many.py).
+    Target("starts per second, 8 at once[client] / [crun]", "", "value", 2.5, least=True),
+    Target("starts per second, 8 at once[client] / [docker]", "", "value", 20, least=True),
+    Target("starts per second, 8 at once[library] / [crun]", "", "value", None),
+    Target("starts per second, 8 at once[library] / [docker]", "", "value", None),
+    Target("starts per second, 8 at once[pool] / [crun]", "", "value", None),
+    Target("start with 1000 running[library] / none", "", "value", 1.3),
+    Target("start with 1000 running[client] / none", "", "value", 1.3),
+    Target("start with 1000 running[floor] / none", "", "value", None),
+    Target("density[fastbox]", "", "value", 200, "KiB"),
+    Target("density[podman]", "", "value", None, "KiB"),
+    Target("density[docker]", "", "value", None, "KiB"),
+    Target("ps of many[client]", "ps of many[docker]", "ratio", 0.25),
+    Target("inspect among many[client]", "inspect among many[docker]", "ratio", 0.25),
+    Target("logs among many[client]", "logs among many[docker]", "ratio", 0.25),
+    Target("rm -f of all[client]", "rm -f of all[docker]", "ratio", None),
+    Target("rm -f of all[library]", "rm -f of all[docker]", "ratio", None),
+    # Work inside (test_inside.py): a container's over the host's.
+    Target("redis-benchmark[inside] / [host]", "", "value", None),
+    Target("tar[inside] / [host]", "", "value", None),
+    Target("tar[overlay] / [host]", "", "value", None),
+    Target("untar[inside] / [host]", "", "value", None),
+    Target("untar[overlay] / [host]", "", "value", None),
 ]
 
 

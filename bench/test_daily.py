@@ -17,12 +17,23 @@ import msgspec
 import pytest
 
 from bench.commands import output, seconds
-from bench.conftest import House
+from bench.conftest import TRUE, House
+from bench.entering import Enter
 from bench.race import Found, median, race, ready, report, timed, unless_out
 from fastbox.container.config import RestartPolicy
 from tests.support.wait import wait_for
 
-CONTESTANTS = ["library", "client", "cli", "crun", "runc", "podman", "docker"]
+CONTESTANTS = [
+    "floor",
+    "floor+seccomp",
+    "library",
+    "client",
+    "cli",
+    "crun",
+    "runc",
+    "podman",
+    "docker",
+]
 GIGABYTE = 10**9
 WATCHED, WATCHED_QUICK = 200, 20
 IDLE_SECONDS, IDLE_QUICK = 20, 3
@@ -39,6 +50,8 @@ def running(house: House) -> Iterator[dict[str, Callable[[], float]]]:
         box = house.engine.start(house.engine.create(config).id)
         stack.callback(house.engine.remove, box.id, force=True)
         found = {"library": timed(lambda: house.engine.exec(box.id, ["true"]))}
+        for name, filter_file in (("floor", None), ("floor+seccomp", f"{house.directory}/filter")):
+            found[name] = Enter(house.engine, box, TRUE, filter_file).run
         for face in ("client", "cli"):
             if face not in house.missing:
                 argv = house.command(face, "exec", box.id, "true")

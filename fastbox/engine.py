@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from . import tracing
 from .attaching import AttachingVerbs
 from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
@@ -69,6 +70,7 @@ class Engine(
         if not runtime:
             runtime = f"{self.root}/run" if chosen else DEFAULT_RUNTIME
         self.runtime_dir = os.path.abspath(runtime)
+        self._sweeping = False
         for path in (self.root, self.runtime_dir):
             if any(c in path for c in ",:\\\n\0"):
                 raise InvalidArgument(
@@ -159,7 +161,10 @@ class Engine(
         ]
 
     def _layers_in_use(self) -> set[str]:
-        return {layer for box in self._all_containers() for layer in box.record.layers}
+        from .container import snapshots
+
+        used = {layer for box in self._all_containers() for layer in box.record.layers}
+        return used | snapshots.held(self.root)
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -204,6 +209,7 @@ class Engine(
             container.warnings += _foreign(image)
         return container
 
+    @tracing.traced("resolve image")
     def _image_for(
         self,
         reference: str,
@@ -218,7 +224,7 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.resolve(reference)
+                image = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
@@ -226,6 +232,11 @@ class Engine(
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _resolved(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        self._images.keep_known(reference, image)
+        return image
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""
@@ -279,9 +290,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
-        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
-        for box in boxes:
-            box.networking = self._container_networks.shown(box)
+        self._container_networks.look_at(boxes)
         chosen = select(
             boxes,
             all=all,
@@ -327,8 +336,22 @@ class Engine(
         if unfinished:
             store.sweep()
         self._see_to_supervision(boxes)
+        self._sweep_snapshots(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
+
+    def _sweep_snapshots(self, boxes: list[Container]) -> None:
+        """Those of processes that were killed; see ``container.snapshots``."""
+        if self._sweeping or not os.path.isdir(f"{self.root}/snapshots"):
+            return
+        from .container import snapshots
+
+        self._sweeping = True  # releasing layers lists the containers
+        try:
+            used = (layer for box in boxes for layer in box.record.layers)
+            snapshots.sweep(self.root, used, self._release)
+        finally:
+            self._sweeping = False
 
     def _measure(self, box: Container) -> None:
         from .container.sizes import size_of

@@ -108,12 +108,14 @@ def flatten(
     seccomp: Filter | None,
     group_add: list[str],
     init: bool,
+    idle: bool = False,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
 ) -> Plan:
     """The plan for a container's init.
 
     Args:
+        idle: that is the helper itself (``ContainerConfig.idle``).
         network: see there; None: a namespace with the loopback interface alone, or the host's.
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
     """
@@ -162,7 +164,7 @@ def flatten(
         namespaces=namespaces,
         seccomp=seccomp,
         flags=core.P_KEYRING | (core.P_INIT if init else 0),
-        launcher=["fastbox-init", "--"] if init else ["fastbox-exec"],
+        launcher=[] if idle else ["fastbox-init", "--"] if init else ["fastbox-exec"],
     )
     return Plan(data, builder.descriptions)
 

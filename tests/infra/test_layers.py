@@ -22,6 +22,7 @@ BASE = {
     "graphdriver",
     "locks",
     "sockets",
+    "tracing",
     "trash",
     "watch",
 }
@@ -55,6 +56,8 @@ MAY_IMPORT = {
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"disk_verbs", "pruning"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
+    "runner": {"engine", "container"},
+    "sandbox": LOWER | {"container", "engine", "image", "runner"},
     "supervisor": LOWER
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
 }
@@ -68,6 +71,7 @@ HEAVY = {
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},

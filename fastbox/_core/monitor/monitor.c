@@ -39,6 +39,9 @@
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
+#ifndef PIDFD_GET_MNT_NAMESPACE
+#define PIDFD_GET_MNT_NAMESPACE _IO(0xFF, 3)
+#endif
 enum argument {
   ARG_PID = 1,
   ARG_RUN,       /* number of this run */
@@ -200,11 +203,33 @@ static void apply_rename(char **argv) {
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
 }
 
+/* The groups of a box's runs (container/runs.py), which are right below its own. */
+static void remove_cgroups_below(const char *directory) {
+  struct entry { /* struct linux_dirent64 */
+    uint64_t inode, offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+  };
+  _Alignas(8) char buffer[4096];
+  long n;
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  while (fd >= 0 && (n = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
+    for (long place = 0; place < n;) {
+      struct entry *entry = (struct entry *)(buffer + place);
+      place += entry->length;
+      if (strncmp(entry->name, "run-", 4) == 0) unlinkat(fd, entry->name, AT_REMOVEDIR);
+    }
+  if (fd >= 0) close(fd);
+}
+
 static void remove_cgroup(const char *directory) {
   /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
    * next command. */
   for (int tries = 0; tries < 50; tries++) {
     if (rmdir(directory) == 0 || errno != EBUSY) break;
+    remove_cgroups_below(directory);
+    if (rmdir(directory) == 0) break;
     struct timespec pause = {0, 2000000};
     nanosleep(&pause, NULL);
   }
@@ -331,6 +356,24 @@ static size_t describe_end(void *data, char *buffer, size_t size) {
   return (size_t)format_exit(buffer, size, ending->run, &ending->record);
 }
 
+/* A container that is removed at its end is told to have ended before its mounts are taken apart and
+ * its cgroup is removed, which takes longer than all else then: a descriptor of its mount namespace
+ * keeps them meanwhile. (One that stays may be started again at once, and its upper directory must be
+ * free by then.) */
+static int hold_mounts(char **argv) {
+  int fd = ioctl(FB_FD_PIDFD, PIDFD_GET_MNT_NAMESPACE, 0); /* Linux 6.11 */
+  if (fd < 0) {
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%s/ns/mnt", argv[ARG_PID]);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+  }
+  if (fd < 0) return -1;
+  /* Numbers below stand for what a monitor is handed, if it is. */
+  int kept = fcntl(fd, F_DUPFD_CLOEXEC, FB_FD_END + atoi(argv[ARG_PORTS]));
+  close(fd);
+  return kept;
+}
+
 /* Without its state nobody would find the container: better none. */
 static int announce(char **argv, siginfo_t *info) {
   char ready = 'R';
@@ -357,8 +400,10 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], keep_private(argv[ARG_ATTRIBUTES]));
   memset(&info, 0, sizeof info);
+  int goes = strchr(flags, 'x') != NULL;
+  int mounts = goes ? hold_mounts(argv) : -1;
   if (announce(argv, &info) < 0) return 1;
-  if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
+  if (!goes) reserve_exit(FB_FD_DIR);
   log_open(&(struct log_options){argv[ARG_LOG], FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]),
                                  atoi(argv[ARG_MAX_FILES]), argv[ARG_LOG_SOCKET],
                                  argv[ARG_LOG_HEADER]});
@@ -373,14 +418,16 @@ int monitor_main(int argc, char **argv, char **envp) {
   log_close();
 
   struct ending ending = {run, make_record(&info, argv)};
-  remove_cgroups(argv + ARG_CGROUPS);
+  if (!goes) remove_cgroups(argv + ARG_CGROUPS);
   network_end();
   record_exit(FB_FD_DIR, run, &ending.record);
   apply_rename(argv);
   note_end(&ending.record, (now_ms() - started) / 1000);
   network_told();
-  if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
+  if (goes) forget_container(argv, trash, sizeof trash);
   int alone = !clients_end(describe_end, &ending);
+  if (mounts >= 0) close(mounts);
+  if (goes) remove_cgroups(argv + ARG_CGROUPS);
   delete_container(argv, trash);
   if (strchr(flags, 'd') || (alone && strchr(flags, 'r')) ||
       (strchr(flags, 's') && supervisor_is_missing(argv[ARG_RUNTIME])))
