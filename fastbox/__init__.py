@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .events.event import Event as Event
     from .image.types import Image as Image
     from .image.types import Volume as Volume
+    from .pool import Pool as Pool
+    from .pool import PoolStats as PoolStats
     from .runner import Result as Result
     from .runner import run as run
     from .sandbox.aio import AsyncSandbox as AsyncSandbox
@@ -52,6 +54,8 @@ _PLACES = {
     "Image": "image.types",
     "Job": "sandbox.many",
     "Mount": "container.config",
+    "Pool": "pool",
+    "PoolStats": "pool",
     "RestartPolicy": "container.config",
     "Result": "runner",
     "Sandbox": "sandbox.box",

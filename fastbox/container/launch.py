@@ -201,11 +201,14 @@ def make_plan(
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
+    *,
+    wait: bool = False,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``.
 
     Args:
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
+        wait: see ``flatten``.
     """
     # What runs in a box is not of its init's making, which has no need of limits: see ``runs``.
     joins = not record.config.idle or cgroup.v2_dir is None
@@ -224,6 +227,7 @@ def make_plan(
         idle=record.config.idle,
         window=window,
         network=network,
+        wait=wait,
     )
 
 

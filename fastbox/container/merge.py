@@ -147,3 +147,19 @@ def _labels(config: ContainerConfig, image: dict[str, Any]) -> dict[str, str]:
         if not key.startswith(RESERVED_LABELS)
     }
     return {**inherited, **config.labels}
+
+
+def adopt(record: ContainerRecord, config: ContainerConfig) -> None:
+    """Have a record, made for another command, tell what ``config`` asks for.
+
+    Raises:
+        InvalidArgument: there is no command, or a value cannot be used.
+    """
+    image = {"Cmd": record.image_cmd, "Entrypoint": record.image_entrypoint}
+    argv = _argv(config, image)
+    record.path, record.args = argv[0], argv[1:]
+    record.env = environment((), record.env, config.env)
+    record.config.image = config.image
+    record.config.command, record.config.env = config.command, [*record.config.env, *config.env]
+    record.config.interactive = config.interactive
+    record.config.stdin_once, record.config.attach = config.stdin_once, config.attach

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..network.attach import Connection
     from ..volume.store import VolumeStore
     from .networking import ContainerNetworks
+    from .pool_prepare import Prepared
     from .store import ContainerStore
 
 
@@ -54,6 +55,7 @@ class Starting(Access):
         self.layers_dir = layers_dir
         self.networks = networks
         self.supervise = supervise
+        self.prepared: dict[str, Prepared] = {}  # got by ``create``, to be started now
 
     if TYPE_CHECKING:
 
@@ -72,6 +74,11 @@ class Starting(Access):
         Raises:
             FastboxError
         """
+        if container_id in self.prepared:
+            from . import pool_take
+
+            pool_take.start(self, self.prepared.pop(container_id))
+            return
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self._check_startable(record).is_up:
@@ -160,6 +167,10 @@ class Starting(Access):
         from .pumps import Pumps
         from .session import Session
 
+        if container_id in self.prepared:
+            from . import pool_take
+
+            return pool_take.run_attached(self, self.prepared.pop(container_id), streams)
         with Pumps() as pumps, contextlib.ExitStack() as stack:
             with self.store.locked(container_id) as directory:
                 record = self.store.load_record(container_id)

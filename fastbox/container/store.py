@@ -585,8 +585,11 @@ class ContainerStore:
         without a container. Whatever somebody holds the lock of is being worked on."""
         self._empty_trash()
         for container_id in self.ids():
-            if os.path.exists(f"{self.directory(container_id)}/container.json"):
+            directory = self.directory(container_id)
+            if os.path.exists(f"{directory}/container.json"):
                 continue
+            if os.path.exists(f"{directory}/prepared.json"):
+                continue  # a pool's, see ``pool_sweep``
             try:
                 with lock(self.directory(container_id), blocking=False):
                     if not os.path.exists(f"{self.directory(container_id)}/container.json"):
