@@ -28,7 +28,7 @@ from bench.test_launch import start_of
 AT_ONCE, AT_ONCE_QUICK = [1, 2, 4, 8, 16], [1, 8]
 WINDOW, WINDOW_QUICK = 3.0, 0.5  # seconds
 REPEATS, REPEATS_QUICK = 3, 1
-RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 100]
+RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 50]
 DOCKER_RUNNING = 100  # at most: it starts three a second
 FLEET, FLEET_QUICK = 100, 5
 RATED = [
@@ -161,6 +161,7 @@ def among_many(
     """How many run -> contestant -> seconds. With none: before they come and after they went."""
     found: dict[int, Found] = {}
     points = RUNNING_QUICK if quick else RUNNING
+    rounds = 3 if quick else rounds
     with contextlib.closing(Fleet(house)) as fleet, house.supervised():
         for running in points:
             fleet.grow(running)
