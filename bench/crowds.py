@@ -63,9 +63,11 @@ def rate_of_call(call: Callable[[], object], at_once: int, window: float) -> Rat
 
     def work(number: int) -> None:
         try:
-            while time.perf_counter() - start < window and not failed:
+            while not failed:
                 call()
                 counts[number] += 1
+                if time.perf_counter() - start >= window:
+                    return
         except Exception as e:
             failed.append(e)
 
