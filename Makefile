@@ -1,7 +1,8 @@
 # make demo    set everything up and run redis in a container
 # make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=0: one process); as root, or through sudo
 # make lint    style, types, and that the stubs are those of the compiled modules
-# make bench   the benchmarks (QUICK=1: few rounds)
+# make bench   the benchmarks (QUICK=1: in three minutes); bench-deps: installs what they compare
+#              with; bench-publish: the newest result becomes README's figures (docs/benchmarks.md)
 # make build   the extensions and the monitor, in place
 # make clean   what was built; distclean: the virtual environment too
 
@@ -17,10 +18,13 @@ BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev py
 DEMO_PACKAGES := $(BUILD_PACKAGES) mmdebstrap iproute2 nftables procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skopeo umoci crun runc \
 	libseccomp-dev zstd xz-utils
-BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs bubblewrap qemu-system-x86 qemu-utils \
-	redis-server redis-tools strace
+# What the benchmarks need; and their peers, without which they run too.
+BENCH_PACKAGES := $(DEMO_PACKAGES) docker-registry busybox-static zstd e2fsprogs
+PEER_PACKAGES := docker.io podman conmon containernetworking-plugins crun runc bubblewrap skopeo \
+	qemu-system-x86 qemu-utils redis-server redis-tools strace
 
-.PHONY: help build setup test-setup demo test test-pythons lint lint-c format bench wheel \
+.PHONY: help build setup test-setup demo test test-pythons lint lint-c format wheel \
+	bench bench-deps bench-publish \
 	clean distclean
 .DEFAULT_GOAL := help
 
@@ -38,11 +42,13 @@ $(STAMP): pyproject.toml
 	@python=$$(PYTHON="$(PYTHON)" tools/python.sh) && echo "python: $$python" && \
 		{ [ -x $(PY) ] || $$python -m venv $(VENV); }
 	@$(PIP) 'setuptools>=77' wheel 'cython>=3.0.11,<4'
-	@$(PIP) --no-build-isolation -e '.[test,lint]'
+	@$(PIP) --no-build-isolation -e '.[test,lint,bench]'
 	@touch $@
 
 build: $(STAMP)
-	@$(PY) setup.py -q build_ext --inplace
+	@$(PY) setup.py -q build_ext --inplace build_scripts --build-dir build/client
+	@cmp -s build/client/fastbox $(VENV)/bin/fastbox || \
+		install -m 755 build/client/fastbox $(VENV)/bin/fastbox
 
 test-setup:
 	@tools/apt.sh $(TEST_PACKAGES)
@@ -80,9 +86,17 @@ format:
 
 bench:
 	@tools/apt.sh $(BENCH_PACKAGES)
-	@tools/kernel.sh bench/bin/kernel
 	@$(MAKE) -s --no-print-directory build
 	$(SUDO) $(PY) -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+# The peers of the comparison, from the distribution's packages; none of their services is started.
+bench-deps:
+	@tools/apt.sh $(BENCH_PACKAGES) $(PEER_PACKAGES)
+	@tools/kernel.sh bench/bin/kernel
+	@$(MAKE) -s --no-print-directory build
+
+bench-publish: build
+	@$(PY) -m bench.publish $(RESULT)
 
 wheel: build
 	$(PY) -m pip wheel -q --no-deps -w dist .

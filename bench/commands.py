@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -41,22 +42,14 @@ def seconds(
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        with killed_if_interrupted(process):
-            _wait(process, argv, timeout)
+        # Popen.wait(timeout) polls, which would be measured.
+        with killed_if_interrupted(process), limit(timeout, " ".join(argv[:3])):
+            process.wait()
         taken = time.perf_counter() - start
         if process.returncode:
             errors.seek(0)
             raise CommandFailed(failure(argv, process.returncode, errors.read()))
     return taken
-
-
-def _wait(process: subprocess.Popen[bytes], argv: Sequence[str], timeout: float) -> None:
-    """Popen.wait(timeout) polls, which would be measured: whoever has no alarm set gets one."""
-    if signal.getitimer(signal.ITIMER_REAL)[0]:
-        process.wait()
-        return
-    with limit(timeout, " ".join(argv[:3])):
-        process.wait()
 
 
 def output(
@@ -99,7 +92,12 @@ def killed_if_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limit(seconds: float, what: str) -> Iterator[None]:
-    """Raise CommandFailed in this (the main) thread when the block takes longer."""
+    """Raise CommandFailed in this (the main) thread when the block takes longer. An alarm that is
+    set already and is due earlier stays the one that rings."""
+    remaining, started = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
+    if 0 < remaining <= seconds:
+        yield
+        return
 
     def ring(*_: object) -> None:
         raise CommandFailed(late(what, seconds))
@@ -111,6 +109,9 @@ def limit(seconds: float, what: str) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if remaining:
+            used = time.monotonic() - started
+            signal.setitimer(signal.ITIMER_REAL, max(remaining - used, 0.001))
 
 
 def late(what: str, timeout: float) -> str:
@@ -119,14 +120,16 @@ def late(what: str, timeout: float) -> str:
 
 def failure(argv: Sequence[str], status: int, errors: bytes) -> str:
     """``crun run: exit status 1: …``, with the last line of what it said."""
-    words = " ".join([os.path.basename(argv[0]), *_verbs(argv[1:])])
+    words = " ".join([os.path.basename(argv[0]), *_verb(argv[1:])])
     ending = f"exit status {status}" if status > 0 else f"signal {-status}"
     lines = errors.decode(errors="replace").strip().splitlines()
     return f"{words}: {ending}" + (f": {lines[-1].strip()}" if lines else "")
 
 
-def _verbs(words: Sequence[str]) -> list[str]:
-    return [word for word in words if not word.startswith("-") and "/" not in word][:1]
+def _verb(words: Sequence[str]) -> list[str]:
+    """What a command is told to do, if that can be seen: ``run``."""
+    found = next((word for word in words if not word.startswith("-") and "/" not in word), "")
+    return [found] if re.fullmatch(r"[a-z][a-z-]*", found) else []
 
 
 def last_line(error: BaseException) -> str:

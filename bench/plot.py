@@ -69,9 +69,12 @@ def start_bars(result: dict[str, Any]) -> list[Bar]:
     bars = [
         Bar(label, found[case], colour_of(label)) for case, label in STARTS.items() if case in found
     ]
-    for case, seconds in found.items():
-        if (match := FIRST_BYTE.match(case)) and colour_of(match[1]) == MACHINE:
-            bars.append(Bar(f"{match[1]} (to first byte)", seconds, MACHINE))
+    for entry in result["benchmarks"]:
+        match = FIRST_BYTE.match(entry["case"])
+        if match and colour_of(match[1]) == MACHINE:
+            how = (entry.get("extra_info") or {}).get("accelerator", "")
+            label = f"{match[1]}{', ' if how else ''}{how} (to first byte)"
+            bars.append(Bar(label, entry["stats"]["median"], MACHINE))
     return sorted(bars, key=lambda bar: bar.value)
 
 
@@ -179,7 +182,7 @@ def _start(result: dict[str, Any]) -> Any:
     bars = start_bars(result)
     if not bars:
         return None
-    title = "A container that runs `true`, from nothing to removed"
+    title = "A container that runs true, from nothing to removed"
     bars = [bar._replace(value=bar.value * 1000) for bar in bars]
     texts = [duration(bar.value / 1000) for bar in bars]
     return _bars(bars, title, "milliseconds, log scale; median", texts)

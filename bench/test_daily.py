@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.commands import seconds
+from bench.commands import output, seconds
 from bench.conftest import TRUE, House
 from bench.entering import Enter
 from bench.race import Found, median, race, ready, report, timed, unless_out
@@ -220,9 +220,7 @@ def test_two_hundred_containers(
             "cli": timed(lambda: house.cli.ok("ps")),
         }
         if argv:
-            contestants["docker"] = timed(
-                lambda: subprocess.run(argv, check=True, capture_output=True)
-            )
+            contestants["docker"] = process(argv)
         found = race(contestants, 15)
     for name in ("library", "cli"):
         with unless_out():
@@ -241,14 +239,15 @@ def docker_sleeping(house: House, count: int) -> Iterator[list[str]]:
         yield []
         return
     argv = ["docker", "run", "-d", "--network", "none", house.docker.IMAGE, "sleep", "10000"]
-    made = []
-    try:
+    made: list[str] = []
+    with ready("docker"):
         for _ in range(count):
-            done = subprocess.run(argv, check=True, capture_output=True, text=True)
-            made.append(done.stdout.strip())
-        yield ["docker", "ps"]
+            made.append(output(argv))
+    try:
+        yield ["docker", "ps"] if len(made) == count else []
     finally:
-        subprocess.run(["docker", "rm", "-f", *made], capture_output=True)
+        if made:
+            subprocess.run(["docker", "rm", "-f", *made], capture_output=True)
 
 
 # ---- logs ----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def stores(place: str, image: str, missing: dict[str, str]) -> Iterator[dict[str
 @pytest.fixture(scope="module")
 def few(rounds: int, quick: bool) -> int:
     """Rounds of what takes seconds."""
-    return 2 if quick else max(3, rounds // 10)
+    return 1 if quick else max(3, rounds // 20)
 
 
 @pytest.fixture(scope="module")

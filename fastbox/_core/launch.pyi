@@ -40,6 +40,7 @@ STEP_MONITOR: int
 STEP_SETNS: int
 STEP_PLAN: int
 STEP_TTY: int
+P_WAIT: int
 F_DIR: int
 F_FILE: int
 F_NOFOLLOW: int
@@ -89,6 +90,7 @@ def start(
     cgroup_fd: int = -1,
     console_fd: int = -1,
     names_fd: int = -1,
+    wait_fd: int = -1,
     ports: Sequence[int] = (),
     times: list[int] | None = None,
 ) -> tuple[int, int]: ...

@@ -27,6 +27,7 @@ cdef extern from "launch/plan.h" nogil:
         int error_fd
         int console_fd
         int names_fd
+        int wait_fd
         uint64_t *times
     enum: FB_T_CALL, FB_T_MONITOR, FB_T_INIT, FB_T_OPS, FB_T_USER, FB_T_STDIO, FB_T_CWD
     enum: FB_T_CONFINED, FB_T_HELPER, FB_T_EXEC, FB_T_SPAWNED, FB_T_RETURN, FB_T_END
@@ -44,7 +45,7 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
     enum: FB_F_HOST
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
-    enum: FB_P_DETACH, FB_P_TTY
+    enum: FB_P_DETACH, FB_P_TTY, FB_P_WAIT
 
 cdef extern from "launch/start.h" nogil:
     enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END, FB_HELPER_FDS
@@ -122,6 +123,7 @@ P_USER_NAME = FB_P_USER_NAME
 P_GROUP = FB_P_GROUP
 P_DETACH = FB_P_DETACH
 P_TTY = FB_P_TTY
+P_WAIT = FB_P_WAIT
 T_CALL = FB_T_CALL
 T_MONITOR = FB_T_MONITOR
 T_INIT = FB_T_INIT
@@ -200,7 +202,7 @@ def check_plan(data):
 
 
 def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1,
-          console_fd=-1, names_fd=-1, ports=(), times=None):
+          console_fd=-1, names_fd=-1, wait_fd=-1, ports=(), times=None):
     """Start a container's init and its monitor.
 
     Args:
@@ -208,13 +210,14 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 15 as launch/start.h numbers them, -1 for none; the last
+        monitor_fds: the descriptors 4 to 16 as launch/start.h numbers them, -1 for none; the last
             ones may be left out.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
         console_fd: socket on which OP_CONSOLE hands over the terminal's master, or -1.
         names_fd: socket on which OP_NAMES hands over the name server's sockets, or -1.
+        wait_fd: socket on which (P_WAIT) the helper waits for the command, or -1.
         ports: descriptors that the monitor keeps, from the number after its others on.
         times: a list that is filled, also on failure, with the instants of launch/plan.h's
             ``enum fb_time`` (CLOCK_MONOTONIC in nanoseconds; 0: it did not get there), then the
@@ -274,6 +277,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
             ready.context.console_fd = duplicate(console_fd)
         if names_fd >= 0:
             ready.context.names_fd = duplicate(names_fd)
+        if wait_fd >= 0:
+            ready.context.wait_fd = duplicate(wait_fd)
         if times is not None:
             count = FB_T_END + <int>ready.context.plan.nops
             ready.context.times = instants = <uint64_t *>calloc(count, sizeof(uint64_t))

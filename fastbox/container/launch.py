@@ -201,14 +201,19 @@ def make_plan(
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
+    *,
+    wait: bool = False,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``.
 
     Args:
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
+        wait: see ``flatten``.
     """
+    # What runs in a box is not of its init's making, which has no need of limits: see ``runs``.
+    joins = not record.config.idle or cgroup.v2_dir is None
     view = CgroupView(
-        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
+        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values() if joins],
         v1_mounts=list(cgroup.v1_dirs.items()),
         v2=cgroup.v2_dir is not None,
     )
@@ -219,8 +224,10 @@ def make_plan(
         seccomp=seccomp,
         group_add=record.config.group_add,
         init=record.config.init,
+        idle=record.config.idle,
         window=window,
         network=network,
+        wait=wait,
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..network.attach import Connection
     from ..volume.store import VolumeStore
     from .networking import ContainerNetworks
+    from .pool_prepare import Prepared
     from .store import ContainerStore
 
 
@@ -54,6 +55,7 @@ class Starting(Access):
         self.layers_dir = layers_dir
         self.networks = networks
         self.supervise = supervise
+        self.prepared: dict[str, Prepared] = {}  # got by ``create``, to be started now
 
     if TYPE_CHECKING:
 
@@ -72,6 +74,11 @@ class Starting(Access):
         Raises:
             FastboxError
         """
+        if container_id in self.prepared:
+            from . import pool_take
+
+            pool_take.start(self, self.prepared.pop(container_id))
+            return
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self._check_startable(record).is_up:
@@ -106,6 +113,12 @@ class Starting(Access):
             if again and record.config.restart.is_set:
                 restarts.begin(self.store, record.id)
             raise
+
+    def start_held(self, container_id: str, streams: launch.Streams) -> launch.Started:
+        """Start with a client's streams, and leave the client's connection to the caller."""
+        with self.store.locked(container_id) as directory:
+            record = self.store.load_record(container_id)
+            return self._start_by_hand(record, directory, streams)
 
     def start_again(self, container_id: str, after_run: int) -> bool:
         """Start what its restart policy is to start, once: only when run ``after_run`` was the
@@ -154,6 +167,10 @@ class Starting(Access):
         from .pumps import Pumps
         from .session import Session
 
+        if container_id in self.prepared:
+            from . import pool_take
+
+            return pool_take.run_attached(self, self.prepared.pop(container_id), streams)
         with Pumps() as pumps, contextlib.ExitStack() as stack:
             with self.store.locked(container_id) as directory:
                 record = self.store.load_record(container_id)

@@ -26,7 +26,9 @@ from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
 from ..network import firewall, ground, tables
 from . import housekeeping, ownership, sealing
+from .commands import Commands
 from .log import Log
+from .pools import Pools
 from .watch import Watch
 
 T = TypeVar("T")
@@ -48,9 +50,13 @@ class Service:
     Args:
         root, runtime: absolute paths of the store.
         lifecycle: of an engine that tells nobody of what it starts.
+        pools: what it keeps prepared.
     """
 
-    def __init__(self, root: str, runtime: str, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, root: str, runtime: str, lifecycle: Lifecycle, pools: Pools | None = None
+    ) -> None:
+        self.pools = pools
         self.root = root
         self.runtime = runtime
         self.lifecycle = lifecycle
@@ -62,6 +68,7 @@ class Service:
         self.seen: dict[str, tuple[int, ...]] = {}
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fastbox-supervisor")
         self.end = asyncio.Event()
+        self.commands = Commands(self)
 
     def note(self, text: str) -> None:
         """A line for the log."""
@@ -144,6 +151,18 @@ class Service:
             for line in await self.in_thread(housekeeping.clean, self.root, self.runtime):
                 self.note(line)
 
+    async def _serve_commands(self) -> None:
+        """Have a command server, unless that is not wanted."""
+        from .. import configuration
+
+        try:
+            wanted = configuration.load().command_server
+        except FastboxError as error:
+            self.note(str(error))
+            wanted = True
+        if wanted:
+            await self.commands.run()
+
     async def _guard_rules(self) -> None:
         """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
         everything: whenever the filter has changed, it is looked whether they are still there. They
@@ -189,6 +208,9 @@ class Service:
         duties.append(
             asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
         )
+        if self.pools is not None:
+            self.pools.start(self.note)
+        duties.append(asyncio.ensure_future(self._serve_commands()))
         gc.collect()
         gc.freeze()
         ready()
@@ -196,6 +218,10 @@ class Service:
             await self.end.wait()
         finally:
             server.close()
+            if self.pools is not None:
+                await self.in_thread(self.pools.close)
+            duties.pop().cancel()
+            await self.commands.stop()
             await self._stop_tasks(duties)
             self.note("ended")
 
@@ -246,6 +272,8 @@ class Service:
             "socket": supervision.socket_path(self.runtime),
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
+            "pools": self.pools.status() if self.pools is not None else [],
+            **self.commands.status(),
         }
 
 
@@ -276,6 +304,7 @@ def main(
     ready: Callable[[], None],
     *,
     unasked: bool = False,
+    pools: Pools | None = None,
 ) -> None:
     """Be the supervisor of a store until told to end.
 
@@ -294,7 +323,7 @@ def main(
         listener = owned.listen()
         loop = uvloop.new_event_loop()
         try:
-            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready))
+            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready, pools))
         finally:
             loop.close()
     finally:
@@ -307,9 +336,9 @@ def main(
 
 async def _serve(
     root: str, runtime: str, lifecycle: Lifecycle, listener: socket.socket,
-    ready: Callable[[], None],
+    ready: Callable[[], None], pools: Pools | None,
 ) -> None:  # fmt: skip
-    service = Service(root, runtime, lifecycle)
+    service = Service(root, runtime, lifecycle, pools)
     try:
         await service.run(listener, ready)
     finally:

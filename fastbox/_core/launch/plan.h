@@ -83,6 +83,7 @@ enum fb_plan_flag {
   FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
   FB_P_DETACH = 64,     /* exec: nobody waits */
   FB_P_TTY = 128,       /* exec: with a terminal of its own */
+  FB_P_WAIT = 256,      /* the helper waits on wait_fd to be told the command (monitor/wait.c) */
 };
 
 struct fb_op {
@@ -136,6 +137,7 @@ struct fb_context {
   int error_fd;  /* where the helper reports that it could not */
   int console_fd; /* socket on which a terminal's master is handed over */
   int names_fd;   /* and one for the sockets of a name server */
+  int wait_fd;    /* and one on which the helper waits for the command */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
   uint64_t *times; /* NULL, or FB_T_END + nops instants: see fb_mark */
   char home[FB_HOME_MAX];
@@ -179,7 +181,7 @@ static inline const char *fb_string(const struct fb_plan *plan, uint32_t offset)
 /* Replay the operations of the list; returns 0, or -1 with *error filled. Async-signal-safe. */
 int fb_run_ops(struct fb_context *context, struct fb_error *error);
 /* Take on all that confines the command: user, streams, working directory, capabilities, seccomp. Of
- * other descriptors only error_fd (now 3) and helper_fd (now 4) stay open. 0, or -1 with *error. */
+ * other descriptors only error_fd (now 3), helper_fd (4) and wait_fd (5) stay open. 0, or -1 with *error. */
 int fb_confine(struct fb_context *context, struct fb_error *error);
 /* SIGKILL when the parent ends (unless detached): never a container that nobody watches. */
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error);

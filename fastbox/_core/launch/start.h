@@ -20,6 +20,7 @@ enum fb_monitor_fd {
   FB_FD_CONSOLE,     /* socket on which init has handed over its terminal's master */
   FB_FD_NAMES,       /* socket on which init has handed over its name server's sockets */
   FB_FD_NETFILTER,   /* nfnetlink socket of the host's (see monitor/network.c) */
+  FB_FD_WAIT,        /* the other end of the socket on which a prepared init waits */
   FB_FD_END,         /* from here on: sockets of published ports */
 };
 
