@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .. import tracing
 from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from ..network import wishes
@@ -112,8 +113,14 @@ class ContainerNetworks:
         return f"{record.name}:{alias or target.removeprefix('/')}"
 
     # starting -----------------------------------------------------------------------------------
-    def connect(self, record: ContainerRecord, undo: contextlib.ExitStack) -> Connection | None:
+    @tracing.traced("network")
+    def connect(
+        self, record: ContainerRecord, undo: contextlib.ExitStack, *, unseen: bool = False
+    ) -> Connection | None:
         """Take what a start needs of its networks; None: it has none of its own.
+
+        Args:
+            unseen: nobody is told yet, see ``tell_connected``.
 
         Raises:
             FastboxError
@@ -121,10 +128,24 @@ class ContainerNetworks:
         if not record.networks:
             return None
         try:
-            return self.host.attach(self.wanted(record), undo)
+            wanted = self.wanted(record)
+            if unseen:
+                wanted = msgspec.structs.replace(wanted, unseen=True)
+            return self.host.attach(wanted, undo)
         except FastboxError as error:
             error.message = f"failed to set up container networking: {error.message}"
             raise
+
+    def tell_connected(self, record: ContainerRecord) -> None:
+        """The events that an unseen ``connect`` has left out."""
+        if not record.networks:
+            return
+        from ..network import attach
+
+        networking = attach.load(self.store.runtime_directory(record.id))
+        for place in networking.endpoints:
+            about = self.host.about(record.id, place)
+            self.store.journal.emit("network", "connect", place.network_id, about)
 
     def wanted(self, record: ContainerRecord) -> Wanted:
         """What is asked of the next run's networks."""

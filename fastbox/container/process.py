@@ -36,6 +36,24 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def own() -> tuple[int, int]:
+    """(pid, start time) of this process."""
+    global _own
+    pid = os.getpid()
+    if _own[0] != pid:  # the first time, or after a fork
+        _own = pid, start_time(pid)
+    return _own
+
+
+_own = (0, 0)
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is gone, or on its way out (PF_EXITING in field 9)."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & 0x4)
+
+
 def boot_id() -> str:
     """Identity of this boot of the machine: a pid and a start time mean nothing after the next."""
     global _boot_id

@@ -1,9 +1,10 @@
 """Containers on disk: directories, names, records, and the state that files and kernel tell.
 
-root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
-                      container.log exit; an flock on the directory is the container's lock
+root/containers/ID/   container.json upper/ work/ container.log exit; an flock on the directory is
+                      the container's lock
+                      config.json hosts hostname resolv.conf: the bundle
 root/names/NAME       symlink to ID; making it reserves the name
-runtime/ID/           state.json, written by the monitor
+runtime/ID/           state.json, written by the monitor; the bundle of an auto_remove container
 root/trash/           directories renamed away, being deleted
 """
 
@@ -24,6 +25,7 @@ from ..locks import lock
 from . import names, process
 from .files import MAX_SIZE, Remembered, check_version, read_file, version_of
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
+from .templates import Templates
 
 LOST_EXIT_CODE = 255
 
@@ -113,6 +115,7 @@ class ContainerStore:
         self.trash = f"{root}/trash"
         self.runtime = runtime
         self.journal = Journal(root)
+        self.templates = Templates()
         # By bytes: a record is its reader's to change.
         self._records: Remembered[bytes] = Remembered(lambda data, path: data)
         self._states: Remembered[_StateFile | None] = Remembered(_parse_state)
@@ -134,6 +137,13 @@ class ContainerStore:
     def runtime_directory(self, container_id: str) -> str:
         """Where state.json is."""
         return f"{self.runtime}/{container_id}"
+
+    def bundle(self, record: ContainerRecord) -> str:
+        """Where config.json and the files of /etc are. One that does not outlive its run, and so
+        not the machine's, has them where making files costs next to nothing."""
+        if record.config.auto_remove and record.version > 2:
+            return self.runtime_directory(record.id)
+        return self.directory(record.id)
 
     @contextlib.contextmanager
     def locked(self, container_id: str) -> Iterator[int]:
@@ -290,7 +300,10 @@ class ContainerStore:
         """
         record = self.load_record(container_id)
         return Container(
-            record=record, state=self.state(record), directory=self.directory(container_id)
+            record=record,
+            state=self.state(record),
+            directory=self.directory(container_id),
+            bundle=self.bundle(record),
         )
 
     def load_record(self, container_id: str) -> ContainerRecord:
@@ -559,6 +572,7 @@ class ContainerStore:
                     continue
                 with lock(path, blocking=False):
                     self._free_names()
+                    _remove_cgroup(path)
                     self._delete(entry)
 
     def _free_names(self) -> None:
@@ -571,8 +585,11 @@ class ContainerStore:
         without a container. Whatever somebody holds the lock of is being worked on."""
         self._empty_trash()
         for container_id in self.ids():
-            if os.path.exists(f"{self.directory(container_id)}/container.json"):
+            directory = self.directory(container_id)
+            if os.path.exists(f"{directory}/container.json"):
                 continue
+            if os.path.exists(f"{directory}/prepared.json"):
+                continue  # a pool's, see ``pool_sweep``
             try:
                 with lock(self.directory(container_id), blocking=False):
                     if not os.path.exists(f"{self.directory(container_id)}/container.json"):
@@ -580,3 +597,14 @@ class ContainerStore:
             except (OSError, StoreError):
                 continue
         self._free_names()
+
+
+def _remove_cgroup(path: str) -> None:
+    """Remove what a monitor that was killed at its end has not: it does so last of all."""
+    from . import cgroups
+
+    with contextlib.suppress(FastboxError, msgspec.DecodeError):
+        data = read_file(f"{path}/container.json")
+        if data is not None:
+            record = _record_decoder.decode(data)
+            cgroups.open_existing(cgroups.detect(), record.cgroup_path).remove()

@@ -36,7 +36,7 @@ class Wanted(msgspec.Struct, kw_only=True):
         names: under which it is known on each of its networks, besides the aliases there.
         exposed: ``PORT/PROTOCOL``, published too when publish_all.
         dns: name servers, instead of the host's.
-        directory: its runtime directory.
+        directory: its runtime directory. unseen: no event is told of it yet.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Wanted(msgspec.Struct, kw_only=True):
     exposed: list[str] = []
     dns: list[str] = []
     directory: str
+    unseen: bool = False
 
 
 class Connection(msgspec.Struct):
@@ -146,7 +147,7 @@ class Host:
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
-        for place in networking.endpoints:
+        for place in networking.endpoints if not wanted.unseen else []:
             about = self.about(wanted.id, place)
             self.store.journal.emit("network", "connect", place.network_id, about)
             undo.callback(self.store.journal.emit, "network", "disconnect", place.network_id, about)

@@ -27,6 +27,7 @@ from ..errors import FastboxError, NotFound
 from ..network import firewall, ground, tables
 from . import housekeeping, ownership, sealing
 from .log import Log
+from .pools import Pools
 from .watch import Watch
 
 T = TypeVar("T")
@@ -48,9 +49,13 @@ class Service:
     Args:
         root, runtime: absolute paths of the store.
         lifecycle: of an engine that tells nobody of what it starts.
+        pools: what it keeps prepared.
     """
 
-    def __init__(self, root: str, runtime: str, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, root: str, runtime: str, lifecycle: Lifecycle, pools: Pools | None = None
+    ) -> None:
+        self.pools = pools
         self.root = root
         self.runtime = runtime
         self.lifecycle = lifecycle
@@ -189,6 +194,8 @@ class Service:
         duties.append(
             asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
         )
+        if self.pools is not None:
+            self.pools.start(self.note)
         gc.collect()
         gc.freeze()
         ready()
@@ -196,6 +203,8 @@ class Service:
             await self.end.wait()
         finally:
             server.close()
+            if self.pools is not None:
+                await self.in_thread(self.pools.close)
             await self._stop_tasks(duties)
             self.note("ended")
 
@@ -246,6 +255,7 @@ class Service:
             "socket": supervision.socket_path(self.runtime),
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
+            "pools": self.pools.status() if self.pools is not None else [],
         }
 
 
@@ -276,6 +286,7 @@ def main(
     ready: Callable[[], None],
     *,
     unasked: bool = False,
+    pools: Pools | None = None,
 ) -> None:
     """Be the supervisor of a store until told to end.
 
@@ -294,7 +305,7 @@ def main(
         listener = owned.listen()
         loop = uvloop.new_event_loop()
         try:
-            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready))
+            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready, pools))
         finally:
             loop.close()
     finally:
@@ -307,9 +318,9 @@ def main(
 
 async def _serve(
     root: str, runtime: str, lifecycle: Lifecycle, listener: socket.socket,
-    ready: Callable[[], None],
+    ready: Callable[[], None], pools: Pools | None,
 ) -> None:  # fmt: skip
-    service = Service(root, runtime, lifecycle)
+    service = Service(root, runtime, lifecycle, pools)
     try:
         await service.run(listener, ready)
     finally:
