@@ -77,6 +77,7 @@ USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.aio_pool": {"asyncio"},
+    "fastbox.supervisor.commands": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},
