@@ -67,7 +67,7 @@ def quick(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def rounds(quick: bool) -> int:
     """How often a cheap case is measured; dear ones take a fraction."""
-    return 8 if quick else 60
+    return 5 if quick else 60
 
 
 @pytest.fixture(scope="session")

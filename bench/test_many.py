@@ -17,6 +17,7 @@ from bench.crowds import (
     PeerFleet,
     Rate,
     bundles_for,
+    floors_for,
     rate_of_call,
     rate_of_command,
 )
@@ -31,7 +32,18 @@ RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 100]
 DOCKER_RUNNING = 100  # at most: it starts three a second
 FLEET, FLEET_QUICK = 100, 5
 RATED = [
-    *("pool", "library", "client", "cli", "bubblewrap", "crun", "runc", "podman", "docker"),
+    *(
+        "floor",
+        "pool",
+        "library",
+        "client",
+        "cli",
+        "bubblewrap",
+        "crun",
+        "runc",
+        "podman",
+        "docker",
+    ),
 ]
 LOOKING = ["library", "client", "cli", "podman", "docker"]
 CONTESTANTS = {
@@ -64,6 +76,9 @@ def counters(house: House) -> Iterator[dict[str, Counter]]:
             argv = house.command(face, "run", *words, "busybox", *TRUE)
             env = house.cli.env if face == "cli" else None
             found[face] = functools.partial(rate_of_command, argv, env=env)
+    if "floor" in house.floors:
+        argv = floors_for(house.floors["floor"], AT_ONCE[-1])
+        found["floor"] = functools.partial(rate_of_command, argv)
     for oci in (house.crun, house.runc):
         if oci is not None:
             found[oci.name] = functools.partial(rate_of_command, bundles_for(oci, AT_ONCE[-1]))
