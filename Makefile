@@ -16,7 +16,8 @@ BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev py
 DEMO_PACKAGES := $(BUILD_PACKAGES) mmdebstrap iproute2 nftables procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skopeo umoci crun runc \
 	libseccomp-dev zstd xz-utils
-BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs
+BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs bubblewrap qemu-system-x86 qemu-utils \
+	redis-server redis-tools strace
 
 .PHONY: help build setup test-setup demo test test-pythons lint lint-c format bench wheel \
 	clean distclean
@@ -78,6 +79,7 @@ format:
 
 bench:
 	@tools/apt.sh $(BENCH_PACKAGES)
+	@tools/kernel.sh bench/bin/kernel
 	@$(MAKE) -s --no-print-directory build
 	$(SUDO) $(PY) -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
 

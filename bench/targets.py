@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -25,13 +26,23 @@ class Target(NamedTuple):
 
 
 TARGETS = [
-    Target("launch[library]", "launch[floor]", "ratio", 1.5),
+    # The start matrix (test_launch.py).
+    Target("launch[client]", "launch[crun]", "ratio", 0.8),
+    Target("launch[client]", "launch[docker]", "ratio", 1 / 30),
+    Target("bridge[client]", "bridge[docker]", "ratio", 1 / 30),
+    Target("start[library]", "start[floor]", "ratio", 1.25),
+    Target("start[library]", "start[floor+seccomp]", "ratio", None),
+    Target("start[pool]", "start[floor]", "ratio", 0.4),
+    Target("start on bridge[library]", "start on bridge[floor]", "ratio", None),
+    Target("launch[library]", "launch[floor]", "ratio", None),
     Target("launch[library]", "launch[floor+seccomp]", "ratio", None),
+    Target("launch[library]", "launch[bubblewrap]", "ratio", None),
     Target("launch[library]", "launch[crun]", "ratio", 0.7),
     Target("launch[library, kept]", "launch[floor]", "ratio", None),
     Target("launch[cli]", "", "value", 100, "ms"),
     Target("launch[cli]", "launch[crun]", "ratio", None),
     Target("launch[cli]", "launch[docker]", "ratio", 100 / 350),
+    # What people do all day (test_daily.py).
     Target("exec[library]", "exec[crun]", "ratio", 1.0),
     Target("exec[library]", "exec[docker]", "ratio", 0.1),
     Target("exec[cli]", "exec[docker]", "ratio", None),
@@ -93,6 +104,14 @@ TARGETS = [
     Target("names[fastbox, latency]", "", "value", 1, "ms"),
     Target("names[docker, latency]", "", "value", None, "ms"),
     Target("names[fastbox] / [docker]", "", "value", 1.0, least=True),
+    # Against virtual machines (test_vm.py).
+    Target("first byte[qemu microvm]", "first byte[client]", "ratio", 100, least=True),
+    Target("first byte[qemu microvm]", "first byte[library]", "ratio", 100, least=True),
+    Target("first byte[qemu microvm]", "first byte[cli]", "ratio", None),
+    Target("redis answers PING[qemu microvm]", "redis answers PING[client]", "ratio", None),
+    Target("redis answers PING[qemu microvm]", "redis answers PING[library]", "ratio", None),
+    Target("memory per instance[qemu microvm] / [fastbox]", "", "value", None),
+    Target("memory with redis[qemu microvm] / [fastbox]", "", "value", None),
 ]
 
 
@@ -131,19 +150,30 @@ def outcomes(medians: dict[str, float], values: dict[str, float]) -> Iterator[Ou
         yield Outcome(target, figure)
 
 
-def table(found: list[Outcome]) -> list[str]:
-    """One line for each outcome, in columns."""
-    lines = []
+def table(found: Iterable[tuple[Target, float | None]]) -> list[str]:
+    """One line for each figure, in columns, 100 wide; at the end the targets without one."""
+    lines, without = [], []
     for target, figure in found:
         what = {
             "ratio": f"{target.subject} / {target.against}",
             "over": f"{target.subject} - {target.against}",
             "value": target.subject,
         }[target.how]
-        number = "not measured" if figure is None else f"{figure:.2f} {target.unit}".rstrip()
+        if figure is None:
+            without.append(what)
+            continue
+        number = f"{precise(figure)} {target.unit}".rstrip()
         sign = ">=" if target.least else "<="
-        limit = "" if target.limit is None else f"{sign} {target.limit:.6g} {target.unit}".rstrip()
+        limit = "" if target.limit is None else f"{sign} {target.limit:.4g} {target.unit}".rstrip()
         met = Outcome(target, figure).met
         verdict = {True: "ok", False: "MISSED", None: ""}[met]
-        lines.append(f"{what:<52} {number:>14}  {limit:<12} {verdict}".rstrip())
+        lines.append(f"{what:<60} {number:>14}  {limit:<13} {verdict}".rstrip())
+    if without:
+        lines += textwrap.wrap(f"not measured: {'; '.join(without)}", 100, subsequent_indent="    ")
     return lines
+
+
+def precise(number: float) -> str:
+    """Enough digits to see by how much a limit is met: 0.021, 1.24, 15300."""
+    digits = 3 if abs(number) < 0.1 else 2 if abs(number) < 1000 else 0
+    return f"{number:.{digits}f}"

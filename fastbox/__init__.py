@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .sandbox.many import run_many as run_many
     from .sandbox.result import SandboxResult as SandboxResult
     from .sandbox.snapshot import Snapshot as Snapshot
+    from .tracing import Trace as Trace
 
 _PLACES = {
     "AsyncEngine": "aio",
@@ -57,6 +58,7 @@ _PLACES = {
     "SandboxResult": "sandbox.result",
     "Snapshot": "sandbox.snapshot",
     "Status": "container.record",
+    "Trace": "tracing",
     "Ulimit": "container.config",
     "Volume": "image.types",
     "async_run_many": "sandbox.aio",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from . import tracing
 from .attaching import AttachingVerbs
 from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
@@ -208,6 +209,7 @@ class Engine(
             container.warnings += _foreign(image)
         return container
 
+    @tracing.traced("resolve image")
     def _image_for(
         self,
         reference: str,
@@ -222,7 +224,7 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.resolve(reference)
+                image = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
@@ -230,6 +232,11 @@ class Engine(
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _resolved(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        self._images.keep_known(reference, image)
+        return image
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""
@@ -283,9 +290,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
-        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
-        for box in boxes:
-            box.networking = self._container_networks.shown(box)
+        self._container_networks.look_at(boxes)
         chosen = select(
             boxes,
             all=all,

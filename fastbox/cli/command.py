@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class App:
     Attributes:
         wraps: name of the command that runs, if it is one that wraps its errors.
         spelling: how the command was typed (``images``, ``image ls``).
+        began: ``time.monotonic_ns()`` of this object's making, for a trace.
     """
 
     def __init__(self, engine: Any = None) -> None:
@@ -31,6 +33,7 @@ class App:
         self.debug = False
         self.wraps = ""
         self.spelling = ""
+        self.began = time.monotonic_ns()
         self._engine = engine
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .. import _core
+from .. import _core, tracing
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
@@ -20,7 +20,7 @@ from .plan import Filter
 from .record import ContainerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .cgroups import Cgroup
     from .store import ContainerStore
@@ -192,6 +192,7 @@ def window_of(streams: Streams | None) -> tuple[int, int]:
     return (0, 0) if shown is None else terminal.size(shown)
 
 
+@tracing.traced("plan")
 def make_plan(
     spec: dict[str, Any],
     record: ContainerRecord,
@@ -247,6 +248,7 @@ def own_command(root: str, runtime: str, *words: str) -> list[str]:
     return [sys.executable, "-I", "-m", "fastbox", *options, *words]
 
 
+@tracing.traced("launch")
 def start(
     store: ContainerStore,
     record: ContainerRecord,
@@ -276,6 +278,7 @@ def start(
     """
     with contextlib.ExitStack() as stack:
         wires = _Wires(stack, record, streams, names)
+        start_both = core.start if tracing.active is None else _traced_start(plan)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, ready_read)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -286,7 +289,7 @@ def start(
             cgroup_fd = os.open(cgroup.v2_dir, flags)
             stack.callback(os.close, cgroup_fd)
         try:
-            pid, monitor = core.start(
+            pid, monitor = start_both(
                 plan.data,
                 stdio=wires.stdio,
                 monitor_path=os.fsencode(HELPER),
@@ -324,13 +327,20 @@ def start(
         finally:
             os.close(ready_write)
         # The monitor says that state.json stands; only its own copy of the pipe is left.
-        ready = os.read(ready_read, 1)
+        with tracing.span("monitor ready"):
+            ready = os.read(ready_read, 1)
         if ready != b"R":
             if not ready:
                 raise FastboxError("starting the container: its monitor ended at once")
             path = f"{store.runtime_directory(record.id)}/state.json"
             raise OSError(ready[0], os.strerror(ready[0]), path)
         return Started(pid, monitor, wires.keep_client())
+
+
+def _traced_start(plan: Plan) -> Callable[..., tuple[int, int]]:
+    from .traced import starter
+
+    return starter(plan, _STEPS)
 
 
 class _Wires:

@@ -78,11 +78,6 @@ class Connection(msgspec.Struct):
         return -1 if self.netfilter is None else self.netfilter.fileno()
 
 
-def link_prefix(root: str) -> str:
-    """What the host's ends of a store's links are called: ``fbXXXXXX``, and eight digits more."""
-    return f"fb{options.store_hash(root)[:6]}"
-
-
 Joined = tuple[Network, Attachment, Endpoint]
 
 
@@ -111,7 +106,7 @@ class Host:
         self.table = table
         self.networks = store.runtime
         self.runtime = os.path.dirname(store.runtime)
-        self.prefix = link_prefix(store.root)
+        self.prefix = options.link_prefix(store.root)
         self.stale = stale
         self.running = running
         self.holder_of = holder_of
@@ -369,6 +364,14 @@ def load(directory: str) -> Networking:
     """What the last run has, or had, of networks; empty: nothing."""
     try:
         with open(f"{directory}/{STATE}", "rb") as file:
-            return _decoder().decode(file.read())
-    except (FileNotFoundError, msgspec.DecodeError):
+            return parse(file.read())
+    except FileNotFoundError:
+        return Networking()
+
+
+def parse(data: bytes) -> Networking:
+    """The content of a ``network.json``; a damaged one is empty."""
+    try:
+        return _decoder().decode(data)
+    except msgspec.DecodeError:
         return Networking()

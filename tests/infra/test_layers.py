@@ -22,6 +22,7 @@ BASE = {
     "graphdriver",
     "locks",
     "sockets",
+    "tracing",
     "trash",
     "watch",
 }

@@ -44,7 +44,8 @@ def test_environment_directory_and_user(engine: Engine, busybox_image: str) -> N
 
 def test_files_and_background_processes_last(box: Box) -> None:
     sh(box, "echo kept > /file; sleep 1000 >/dev/null 2>&1 &", check=True)
-    assert sh(box, "cat /file; pidof sleep >/dev/null && echo runs").text == "kept\nruns\n"
+    line = "cat /file; until pidof sleep >/dev/null; do :; done; echo runs"
+    assert sh(box, line, timeout=60).text == "kept\nruns\n"
 
 
 def test_nothing_of_the_image_runs_by_itself(box: Box) -> None:

@@ -168,8 +168,9 @@ void fb_exec(char **argv, char **envp, struct fb_error *error) {
       if (length) path[length++] = '/'; /* an empty entry is the working directory */
       memcpy(path + length, argv[0], name_length + 1);
       struct stat status;
+      int there = stat(path, &status) == 0;
       /* A directory of that name is not what was meant; execve would say EACCES. */
-      if (!(stat(path, &status) == 0 && S_ISDIR(status.st_mode))) {
+      if (there ? !S_ISDIR(status.st_mode) : errno != ENOENT) {
         execve(path, argv, envp);
         if (errno == EACCES)
           denied = 1;
@@ -261,6 +262,7 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
     context->envp[context->envc] = context->home;
     context->envp[context->envc + 1] = NULL;
   }
+  fb_mark(context, FB_T_USER);
   syscall(SYS_umask, plan->umask);
   if (set_stdio(context, &user, error) < 0) return -1;
   if ((plan->flags & FB_P_KEYRING) &&
@@ -268,9 +270,13 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
       errno != EPERM && errno != EDQUOT)
     return fail(error, FB_STEP_KEYRING, 1);
   if (keep_few(context, error) < 0) return -1;
+  fb_mark(context, FB_T_STDIO);
   if (set_cwd(fb_string(plan, plan->cwd), error) < 0) return -1;
   reset_signals();
-  return confine(context, &user, error);
+  fb_mark(context, FB_T_CWD);
+  if (confine(context, &user, error) < 0) return -1;
+  fb_mark(context, FB_T_CONFINED);
+  return 0;
 }
 
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error) {

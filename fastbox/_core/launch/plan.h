@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define FB_PLAN_MAGIC 0x31424246u /* "FBB1" */
 #define FB_MAX_GROUPS 1024
@@ -136,8 +137,35 @@ struct fb_context {
   int console_fd; /* socket on which a terminal's master is handed over */
   int names_fd;   /* and one for the sockets of a name server */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
+  uint64_t *times; /* NULL, or FB_T_END + nops instants: see fb_mark */
   char home[FB_HOME_MAX];
 };
+
+/* What a start notes the time of, where a trace is asked for (fastbox/container/traced.py). From
+ * FB_T_END on: the end of each operation. 0 where it did not get there. */
+enum fb_time {
+  FB_T_CALL,     /* the engine calls */
+  FB_T_MONITOR,  /* B runs, the later monitor */
+  FB_T_INIT,     /* C runs, in its namespaces */
+  FB_T_OPS,      /* end of the operations */
+  FB_T_USER,     /* end of each part of fb_confine: looking up the user, */
+  FB_T_STDIO,    /* streams, keyring and descriptors, */
+  FB_T_CWD,      /* working directory and signals, */
+  FB_T_CONFINED, /* capabilities, ids, seccomp */
+  FB_T_HELPER,   /* B goes on: C has exec'ed the helper's copy, or failed */
+  FB_T_EXEC,     /* and that the command, or failed */
+  FB_T_SPAWNED,  /* B execs the monitor */
+  FB_T_RETURN,   /* the engine goes on */
+  FB_T_END,
+};
+
+/* CLOCK_MONOTONIC in nanoseconds, through the vDSO: nothing is allocated, no system call is made. */
+static inline void fb_mark(const struct fb_context *context, uint32_t number) {
+  if (!context->times) return;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  context->times[number] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 /* Check a buffer and resolve it. `memory` must hold fb_context_size() bytes.
  * Returns 0, or -1 with errno EINVAL when the buffer is not a well-formed plan. */
