@@ -344,6 +344,8 @@ class Engine(
                 self._lifecycle.cleanup_abandoned(box)
                 if not os.path.isdir(box.directory):
                     continue
+            if box.record.config.idle and self._lifecycle.end_abandoned(box):
+                continue
             if box.state.status is Status.PAUSED:
                 self._lifecycle.thaw_abandoned(box)
             if not box.state.status.is_up and self._container_networks.owes(box.id):
