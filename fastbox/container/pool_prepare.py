@@ -219,7 +219,7 @@ def _start(
         monitors, inits = prepared.theirs
         cleanup = launch.end_command(lifecycle.root, store.runtime, record)
         argv = launch._monitor_argv(store, record, cgroup, 1, cleanup, False, len(ports))
-        argv[_FLAGS] = b"wv" if prepared.has_volumes else b"w"
+        argv[_FLAGS] = _flags(prepared)
         try:
             prepared.pid, prepared.monitor_pid = core.start(
                 prepared.plan.data,
@@ -260,6 +260,12 @@ def _start(
 
 
 _FLAGS = 9  # in enum argument of monitor.c
+
+
+def _flags(prepared: Prepared) -> bytes:
+    flags = "wv" if prepared.has_volumes else "w"
+    # What is mounted from outside, somebody may want to unmount once the container has ended.
+    return (flags if prepared.record.mounts else f"{flags}m").encode()
 
 
 def _described(error: core.StepError, prepared: Prepared) -> LaunchError:

@@ -10,7 +10,7 @@
  * 'x' remove the container, 'd' run the command, 'r' run it when the client that waits is gone,
  * 's' run it when no supervisor is there.
  * 'w' init is a prepared one: wait until it is taken (waiting.c); 'v' if it is not, leave its
- * directory, which has anonymous volumes, to the engine.
+ * directory, which has anonymous volumes, to the engine; 'm' unmount its tree after all else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -361,6 +361,14 @@ static int announce(char **argv, siginfo_t *info, int taken) {
   return lost ? -1 : 0;
 }
 
+/* While somebody has its mount namespace, init's end need not wait until that is taken down: some
+ * milliseconds, in which its client would wait as well. */
+static int hold_mounts(const char *pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%s/ns/mnt", pid);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* A prepared container that nobody gets, or that could not run its command: it leaves nothing. */
 static int throw_away(char **argv, int taken, char *trash, size_t size) {
   remove_cgroups(argv + ARG_CGROUPS);
@@ -383,9 +391,10 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], keep_private(argv[ARG_ATTRIBUTES]));
   memset(&info, 0, sizeof info);
-  int prepared = strchr(flags, 'w') != NULL;
+  int prepared = strchr(flags, 'w') != NULL, mounts = -1;
   if (prepared) {
     look_up_state((pid_t)atoi(argv[ARG_PID]));
+    if (strchr(flags, 'm')) mounts = hold_mounts(argv[ARG_PID]);
     tell_starter(0, 0);
     int taken = await_take(&flags);
     if (taken < 0) return throw_away(argv, taken == -2, trash, sizeof trash);
@@ -414,6 +423,7 @@ int monitor_main(int argc, char **argv, char **envp) {
   network_told();
   if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
   int alone = !clients_end(describe_end, &ending);
+  if (mounts >= 0) close(mounts);
   delete_container(argv, trash);
   if (strchr(flags, 'd') || (alone && strchr(flags, 'r')) ||
       (strchr(flags, 's') && supervisor_is_missing(argv[ARG_RUNTIME])))
