@@ -72,6 +72,7 @@ class Engine(
         if not runtime:
             runtime = f"{self.root}/run" if chosen else DEFAULT_RUNTIME
         self.runtime_dir = os.path.abspath(runtime)
+        self._sweeping = False
         for path in (self.root, self.runtime_dir):
             if any(c in path for c in ",:\\\n\0"):
                 raise InvalidArgument(
@@ -169,10 +170,12 @@ class Engine(
         return users
 
     def _layers_in_use(self) -> set[str]:
+        from .container import snapshots
         from .container.pool_sweep import records
 
-        prepared = {layer for record in records(self._containers) for layer in record.layers}
-        return prepared | {layer for box in self._all_containers() for layer in box.record.layers}
+        used = {layer for box in self._all_containers() for layer in box.record.layers}
+        used |= {layer for record in records(self._containers) for layer in record.layers}
+        return used | snapshots.held(self.root)
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -350,8 +353,22 @@ class Engine(
             sweep(self._lifecycle)
             store.sweep()
         self._see_to_supervision(boxes)
+        self._sweep_snapshots(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
+
+    def _sweep_snapshots(self, boxes: list[Container]) -> None:
+        """Those of processes that were killed; see ``container.snapshots``."""
+        if self._sweeping or not os.path.isdir(f"{self.root}/snapshots"):
+            return
+        from .container import snapshots
+
+        self._sweeping = True  # releasing layers lists the containers
+        try:
+            used = (layer for box in boxes for layer in box.record.layers)
+            snapshots.sweep(self.root, used, self._release)
+        finally:
+            self._sweeping = False
 
     def _measure(self, box: Container) -> None:
         from .container.sizes import size_of

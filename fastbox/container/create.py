@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,6 +49,7 @@ def create(
     *,
     driver: str = "overlay",
     transient: bool = False,
+    own: Sequence[str] = (),
 ) -> Container:
     """Create a container; on any error nothing of it is left.
 
@@ -56,13 +57,14 @@ def create(
         driver: the store's graph driver.
         layers: directory names of the image's layers below ``layers_dir``, top first.
         transient: this process is about to start it (see ``ContainerRecord.creator``).
+        own: names of layers that it has above its image's, top first, as if it had written them.
 
     Raises:
         FastboxError
     """
-    data = _check(config)
+    data = check(config)
     attachments = networks.resolve(config)
-    kind = _kind(config, data, attachments, image, image_name, layers)
+    kind = _kind(config, data, attachments, image, image_name, [*own, "", *layers])
     known = store.templates.get(kind)
     container_id = names.new_id()
     with storing("creating the container"), contextlib.ExitStack() as undo:
@@ -75,15 +77,15 @@ def create(
                 record = known.record(container_id, name, times.now())
             else:
                 record = _merged(store, container_id, name, config, image, image_name)
-                record.layers = layers
+                record.layers, record.committed = [*own, *layers], list(own)
                 record.driver = "" if driver == graph.OVERLAY.name else driver
                 record.networks = attachments
                 record.cgroup_path = f"{cgroup_parent}/{container_id}"
                 _check_record(record)
             record.creator = process.own() if transient else None
             graph.of(record).make(store, record, layers_dir)
-            if layers:
-                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
+            if record.layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{record.layers[0]}")
             if known is None:
                 record.mounts = _mounts(store, record, layers_dir, volumes, undo)
             _write_files(store, record, kind, known)
@@ -130,8 +132,12 @@ def _merged(
     return record
 
 
-def _check(config: ContainerConfig) -> bytes:
-    """Its JSON."""
+def check(config: ContainerConfig) -> bytes:
+    """Raise what is wrong with a configuration, as far as that is seen without a store; its JSON.
+
+    Raises:
+        InvalidArgument
+    """
     try:
         data = msgspec.json.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:

@@ -108,6 +108,7 @@ def flatten(
     seccomp: Filter | None,
     group_add: list[str],
     init: bool,
+    idle: bool = False,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
     wait: bool = False,
@@ -115,6 +116,7 @@ def flatten(
     """The plan for a container's init.
 
     Args:
+        idle: that is the helper itself (``ContainerConfig.idle``).
         network: see there; None: a namespace with the loopback interface alone, or the host's.
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
         wait: the helper stays there, confined, until it is told the command.
@@ -156,7 +158,7 @@ def flatten(
     if spec["root"]["readonly"]:
         builder.op(core.OP_ROOT_READONLY)
     namespaces = sum(NAMESPACES[kind] for kind in kinds if kind != "cgroup")
-    launcher = ["fastbox-init", "--"] if init else ["fastbox-exec"]
+    launcher = [] if idle else ["fastbox-init", "--"] if init else ["fastbox-exec"]
     flags = core.P_INIT if init else 0
     process = spec["process"]
     if wait:

@@ -210,8 +210,10 @@ def make_plan(
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
         wait: see ``flatten``.
     """
+    # What runs in a box is not of its init's making, which has no need of limits: see ``runs``.
+    joins = not record.config.idle or cgroup.v2_dir is None
     view = CgroupView(
-        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
+        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values() if joins],
         v1_mounts=list(cgroup.v1_dirs.items()),
         v2=cgroup.v2_dir is not None,
     )
@@ -222,6 +224,7 @@ def make_plan(
         seccomp=seccomp,
         group_add=record.config.group_add,
         init=record.config.init,
+        idle=record.config.idle,
         window=window,
         network=network,
         wait=wait,

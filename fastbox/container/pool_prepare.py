@@ -254,7 +254,11 @@ def _start(
         if os.read(ready_read, 1) != b"R":
             raise FastboxError("preparing a container: its monitor ended at once")
         prepared.close_theirs()  # else nobody would see init's end
-        _await_ready(prepared)
+        try:
+            _await_ready(prepared)
+        except FastboxError:
+            throw_away(lifecycle, [prepared])
+            raise
         if record.user not in ("", "0", "root"):
             prepared.uid = _uid_of(prepared.pid)
 
@@ -263,9 +267,9 @@ _FLAGS = 9  # in enum argument of monitor.c
 
 
 def _flags(prepared: Prepared) -> bytes:
-    flags = "wv" if prepared.has_volumes else "w"
-    # What is mounted from outside, somebody may want to unmount once the container has ended.
-    return (flags if prepared.record.mounts else f"{flags}m").encode()
+    if prepared.has_volumes:
+        return b"wv"
+    return b"wx" if prepared.record.config.auto_remove else b"w"
 
 
 def _described(error: core.StepError, prepared: Prepared) -> LaunchError:
@@ -362,6 +366,7 @@ def check_config(config: ContainerConfig, size: int) -> None:
         "name": (config.name is not None, "its containers get names of their own"),
         "command": (config.command is not None, "it is given when a container is taken"),
         "interactive": (config.interactive, "input is given when a container is taken"),
+        "idle": (config.idle, "it would run no command"),
         "restart": (config.restart.is_set, "what restarts is no container for one command"),
     }
     for name, (given, why) in refused.items():

@@ -48,6 +48,12 @@ def own() -> tuple[int, int]:
 _own = (0, 0)
 
 
+def is_exiting(pid: int) -> bool:
+    """Whether a process is gone, or on its way out (PF_EXITING in field 9)."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & 0x4)
+
+
 def boot_id() -> str:
     """Identity of this boot of the machine: a pid and a start time mean nothing after the next."""
     global _boot_id

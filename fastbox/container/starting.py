@@ -114,6 +114,12 @@ class Starting(Access):
                 restarts.begin(self.store, record.id)
             raise
 
+    def start_held(self, container_id: str, streams: launch.Streams) -> launch.Started:
+        """Start with a client's streams, and leave the client's connection to the caller."""
+        with self.store.locked(container_id) as directory:
+            record = self.store.load_record(container_id)
+            return self._start_by_hand(record, directory, streams)
+
     def start_again(self, container_id: str, after_run: int) -> bool:
         """Start what its restart policy is to start, once: only when run ``after_run`` was the
         last, and nobody started, stopped or removed it since.

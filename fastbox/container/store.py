@@ -572,6 +572,7 @@ class ContainerStore:
                     continue
                 with lock(path, blocking=False):
                     self._free_names()
+                    _remove_cgroup(path)
                     self._delete(entry)
 
     def _free_names(self) -> None:
@@ -596,3 +597,14 @@ class ContainerStore:
             except (OSError, StoreError):
                 continue
         self._free_names()
+
+
+def _remove_cgroup(path: str) -> None:
+    """Remove what a monitor that was killed at its end has not: it does so last of all."""
+    from . import cgroups
+
+    with contextlib.suppress(FastboxError, msgspec.DecodeError):
+        data = read_file(f"{path}/container.json")
+        if data is not None:
+            record = _record_decoder.decode(data)
+            cgroups.open_existing(cgroups.detect(), record.cgroup_path).remove()

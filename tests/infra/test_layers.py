@@ -59,6 +59,8 @@ MAY_IMPORT = {
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
     | {"disk_verbs", "pruning", "pool_verbs"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
+    "runner": {"engine", "container"},
+    "sandbox": LOWER | {"container", "engine", "image", "runner"},
     "supervisor": LOWER
     | {"pool"}
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
@@ -74,6 +76,7 @@ HEAVY = {
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.aio_pool": {"asyncio"},
+    "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},

@@ -1,4 +1,4 @@
-/* The native helper: one static binary with six modes, chosen by argv[0]. */
+/* The native helper: one static binary with eight modes, chosen by argv[0]. */
 #ifndef FASTBOX_MONITOR_H
 #define FASTBOX_MONITOR_H
 
@@ -10,6 +10,8 @@ int init_main(int argc, char **argv, char **envp);    /* --init: PID 1 in the co
 int exec_main(int argc, char **argv, char **envp);    /* the last step before the command */
 int wait_main(int argc, char **argv, char **envp);    /* PID 1 of a prepared container */
 int enter_main(int argc, char **argv, char **envp);   /* exec: joins a running container */
+int idle_main(int argc, char **argv, char **envp);    /* PID 1 of a box (fastbox/sandbox) */
+int serve_main(int argc, char **argv, char **envp);   /* many execs into one box, after another */
 int net_main(int argc, char **argv, char **envp);     /* names and published ports (net/net.h) */
 
 /* pass.c: descriptors that were sent over a socket (flags: of recvmsg); -1 where there is none. */
