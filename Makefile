@@ -46,7 +46,9 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 build: $(STAMP)
-	@$(PY) setup.py -q build_ext --inplace
+	@$(PY) setup.py -q build_ext --inplace build_scripts --build-dir build/client
+	@cmp -s build/client/fastbox $(VENV)/bin/fastbox || \
+		install -m 755 build/client/fastbox $(VENV)/bin/fastbox
 
 test-setup:
 	@tools/apt.sh $(TEST_PACKAGES)

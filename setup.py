@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import sys
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+
+from distutils.command.build_scripts import build_scripts  # isort: skip  (setuptools' own copy)
 
 CORE = "fastbox/_core"
 DEBUG = os.environ.get("FASTBOX_DEBUG", "") not in ("", "0")
@@ -56,6 +59,10 @@ PROGRAMS: dict[str, list[str]] = {
         *(f"launch/{part}.c" for part in _LAUNCH),
     ],
 }
+
+# The `fastbox` command, beside pip's own script for the Python command line.
+CLIENT = "fastbox"
+CLIENT_SOURCES = ["client/*.c"]
 
 C_FLAGS = ["-std=gnu11", "-Wall", "-Wno-unused-function", "-fvisibility=hidden", "-D_GNU_SOURCE"]
 C_FLAGS += (
@@ -136,6 +143,46 @@ def static_compiler() -> list[str]:
     return [musl, *(word for path in behind for word in ("-idirafter", path))]
 
 
+def build_native(target: str, sources: list[str], *flags: str, force: bool = False) -> None:
+    """Compile a static program, unless it is newer than all that it is made from.
+
+    Raises:
+        CompileError
+    """
+    newest = max(os.stat(path).st_mtime_ns for path in [*sources, *headers(), __file__])
+    if not force and os.path.exists(target) and os.stat(target).st_mtime_ns > newest:
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    # Written aside and renamed: a running monitor keeps its old file ("text file busy").
+    temporary = f"{target}.{os.getpid()}.tmp"
+    command = [*static_compiler(), *PROGRAM_FLAGS, *flags, f"-I{CORE}", "-o", temporary, *sources]
+    print(" ".join(command))
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise CompileError(f"building {os.path.basename(target)} failed: {e}") from e
+    os.chmod(temporary, 0o755)
+    os.rename(temporary, target)
+
+
+class BuildClient(build_scripts):
+    """build_scripts for a script that is a native program: compiled where others are copied (and
+    read as Python)."""
+
+    def run(self) -> None:
+        # The version that the package itself tells: the command server compares the two.
+        with open("fastbox/__init__.py", encoding="utf-8") as file:
+            version = re.search(r'^__version__ = "(.+)"', file.read(), re.MULTILINE)
+        if version is None:
+            raise CompileError("fastbox/__init__.py has no __version__")
+        target = os.path.join(self.build_dir, CLIENT)
+        define = f'-DFASTBOX_VERSION="{version[1]}"'
+        build_native(target, core_files(CLIENT_SOURCES), define, force=bool(self.force))
+
+    def get_source_files(self) -> list[str]:
+        return []  # MANIFEST.in has them
+
+
 class BuildCore(build_ext):
     """build_ext that makes the native programs too, beside the extensions."""
 
@@ -150,23 +197,8 @@ class BuildCore(build_ext):
         if not core_files(patterns[:1]):
             print(f"note: {name}: no sources in {CORE}/{patterns[0]}", file=sys.stderr)
             return
-        sources = core_files(patterns)
         base = "." if self.inplace else self.build_lib
-        target = os.path.join(base, CORE, name)
-        newest = max(os.stat(path).st_mtime_ns for path in [*sources, *headers(), __file__])
-        if not self.force and os.path.exists(target) and os.stat(target).st_mtime_ns > newest:
-            return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        # Written aside and renamed: a running monitor keeps its old file ("text file busy").
-        temporary = f"{target}.{os.getpid()}.tmp"
-        command = [*static_compiler(), *PROGRAM_FLAGS, f"-I{CORE}", "-o", temporary, *sources]
-        print(" ".join(command))
-        try:
-            subprocess.run(command, check=True)
-        except (OSError, subprocess.CalledProcessError) as e:
-            raise CompileError(f"building {name} failed: {e}") from e
-        os.chmod(temporary, 0o755)
-        os.rename(temporary, target)
+        build_native(os.path.join(base, CORE, name), core_files(patterns), force=self.force)
 
     def get_outputs(self) -> list[str]:
         outputs = super().get_outputs() if self.extensions else []
@@ -186,4 +218,8 @@ def cythonized() -> list[Extension]:
     )
 
 
-setup(ext_modules=cythonized(), cmdclass={"build_ext": BuildCore})
+setup(
+    ext_modules=cythonized(),
+    scripts=[CLIENT],
+    cmdclass={"build_ext": BuildCore, "build_scripts": BuildClient},
+)

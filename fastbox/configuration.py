@@ -43,6 +43,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         layer_compression: of layers that are pushed for the first time.
         pool: what the supervisor keeps prepared.
         storage_driver: None leaves the choice to the store.
+        command_server: whether a supervisor has one (client.md).
         files: those that were read.
     """
 
@@ -53,6 +54,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     layer_compression: str = "gzip"
     storage_driver: str | None = None
     pool: list[PoolSetting] = []
+    command_server: bool = True
     files: list[str] = []
 
 
@@ -374,6 +376,12 @@ def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     return check
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it has to be true or false")
+    return value
+
+
 def _path(value: Any) -> str:
     if not isinstance(value, str) or (value and not value.startswith("/")) or "\0" in value:
         raise ValueError('it has to be an absolute path, or "" for none')
@@ -389,4 +397,5 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "storage-driver": _one_of(_DRIVERS),
     "daemon-json": _path,
     "pool": pool_settings.parse,
+    "command-server": _switch,
 }

@@ -173,8 +173,8 @@ class Engine(
         from .container import snapshots
         from .container.pool_sweep import records
 
-        used = {layer for box in self._all_containers() for layer in box.record.layers}
-        used |= {layer for record in records(self._containers) for layer in record.layers}
+        used = {layer for record in records(self._containers) for layer in record.layers}
+        used.update(layer for box in self._all_containers() for layer in box.record.layers)
         return used | snapshots.held(self.root)
 
     # containers ---------------------------------------------------------------------------------

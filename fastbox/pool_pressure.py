@@ -7,8 +7,8 @@ import contextlib
 SHARE_LEFT = 0.05  # of the memory: with less available, nothing is kept prepared
 STALLED = 10.0  # percent of the last 10 s in which something waited for memory (PSI ``some``)
 # What the kernel keeps for one besides its processes' own pages, in bytes: namespaces, mounts,
-# cgroup, sockets and pipes 380 KiB, page tables 55, stacks 32, per-cpu data 7; and a link (veth)
-# of it. Measured with 100 of them on Linux 6.18, by the growth of /proc/meminfo's lines.
+# cgroup, sockets and pipes 380 KiB, page tables 55, stacks 32, per-cpu data 7; a link (veth) comes
+# to that. Measured with 100 of them on Linux 6.18, by the growth of /proc/meminfo's lines.
 KERNEL = 474 << 10
 LINK = 60 << 10
 

@@ -35,6 +35,11 @@ def socket_path(runtime: str) -> str:
     return f"{runtime}/supervisor.sock"
 
 
+def command_socket_path(runtime: str) -> str:
+    """Where the native client finds the command server (``_core/client/find.c``)."""
+    return f"{runtime}/command.sock"
+
+
 def stopped_path(runtime: str) -> str:
     return f"{runtime}/supervisor.stopped"
 

@@ -25,6 +25,7 @@ from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
 from tests.support.sweep import owned, sweep
+from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
     from fastbox.engine import Engine
@@ -174,7 +175,8 @@ def configuration(session_base: str) -> Iterator[str]:
     """A configuration file that says nothing, in the place of this host's files; its path."""
     path = os.path.join(session_base, "config.toml")
     with open(path, "w") as file:
-        file.write('daemon-json = ""\n')
+        # Whoever tests the command server configures it (``commanded``).
+        file.write('daemon-json = ""\ncommand-server = false\n')
     before = os.environ.get("FASTBOX_CONFIG")
     os.environ["FASTBOX_CONFIG"] = path
     yield path
@@ -318,10 +320,35 @@ def home(base: str) -> str:
 
 
 @pytest.fixture
-def cli(root: str, runtime_dir: str, home: str) -> Command:
-    """The installed ``fastbox`` on the test's root."""
+def cli(request: pytest.FixtureRequest, root: str, runtime_dir: str, home: str) -> Command:
+    """The installed ``fastbox`` on the test's root. There is no command server, so it runs the
+    Python command line; FASTBOX_TEST_SERVED=1 runs the same tests through one."""
+    if os.environ.get("FASTBOX_TEST_SERVED"):
+        served: Command = request.getfixturevalue("served")
+        return served
     argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
     return Command(argv, home)
+
+
+@pytest.fixture
+def served(root: str, runtime_dir: str, home: str, base: str) -> Command:
+    """``cli`` with a command server that runs what it is given."""
+    from fastbox.supervision import command_socket_path
+
+    config = os.path.join(base, "served.toml")
+    with open(config, "w") as file:
+        file.write('daemon-json = ""\n')
+    argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
+    command = Command(argv, home, env={"FASTBOX_CONFIG": config})
+    command.ok("supervisor", "start")
+    wait_for(lambda: answers(command_socket_path(runtime_dir)), "the command server")
+    return command
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens at a command socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        return connection.connect_ex(path) == 0
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ def test_every_key(toml: Write) -> None:
         'insecure-registries = ["Reg.example:5000", "http://plain.example/", "10.1.2.3/8", "::1"]\n'
         "max-concurrent-downloads = 8\nmax-concurrent-uploads = 1\n"
         'layer-compression = "zstd"\nstorage-driver = "copy"\ndaemon-json = ""\n'
+        "command-server = false\n"
     )
     assert configuration.load() == configuration.Configuration(
         registry_mirrors=["https://one.example/", "http://two.example:5000/a/"],
@@ -68,6 +69,7 @@ def test_every_key(toml: Write) -> None:
         max_concurrent_uploads=1,
         layer_compression="zstd",
         storage_driver="copy",
+        command_server=False,
         files=[path],
     )
 
@@ -223,6 +225,7 @@ MUST = "must use either 'https://' or 'http://'"
         ),
         ('layer-compression = "xz"', 1, 'layer-compression: it has to be "gzip" or "zstd"'),
         ("storage-driver = []", 1, 'storage-driver: it has to be "overlay" or "copy"'),
+        ("command-server = 1", 1, "command-server: it has to be true or false"),
         ('daemon-json = "x"', 1, 'daemon-json: it has to be an absolute path, or "" for none'),
     ],
 )

@@ -20,6 +20,7 @@ class App:
 
     Args:
         engine: instead of one over ``--root`` and ``--runtime-dir``.
+        engines: makes, or knows, an engine for the two.
 
     Attributes:
         wraps: name of the command that runs, if it is one that wraps its errors.
@@ -27,7 +28,7 @@ class App:
         began: ``time.monotonic_ns()`` of this object's making, for a trace.
     """
 
-    def __init__(self, engine: Any = None) -> None:
+    def __init__(self, engine: Any = None, engines: Callable[..., Any] | None = None) -> None:
         self.root: str | None = None
         self.runtime_dir: str | None = None
         self.debug = False
@@ -35,6 +36,7 @@ class App:
         self.spelling = ""
         self.began = time.monotonic_ns()
         self._engine = engine
+        self._engines = engines
 
     @property
     def engine(self) -> Any:
@@ -46,7 +48,8 @@ class App:
         if self._engine is None:
             from ..engine import Engine
 
-            self._engine = Engine(self.root, self.runtime_dir)
+            make = self._engines or Engine
+            self._engine = make(self.root, self.runtime_dir)
             self._engine.warn = lambda text: output.error(f"WARNING: {text}")
         return self._engine
 

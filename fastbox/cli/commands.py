@@ -180,6 +180,7 @@ ENTRIES = (
     Entry("network_rm", "Remove one or more networks", "network rm, network remove"),
     Entry("supervisor_install", "Install the systemd units", "supervisor install"),
     Entry("supervisor_run", "Be the supervisor", "supervisor run", hidden=True),
+    Entry("supervisor_serve", "Run commands of the native client", "supervisor serve", hidden=True),
     Entry("supervisor_start", "Start the supervisor", "supervisor start"),
     Entry("supervisor_status", "Show the supervisor's state", "supervisor status"),
     Entry("supervisor_stop", "Stop the supervisor; containers go on running", "supervisor stop"),

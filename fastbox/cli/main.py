@@ -12,18 +12,26 @@ from . import output
 from .errors import ArgumentCount, CliError, Finished, FlagError, UnknownCommand, message_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .command import App
 
 INTERRUPTED = 130
+mistakes = 0  # of ours, in this process; see ``serving``
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a program in C ends
 
 
-def main(argv: list[str] | None = None, *, engine: Any = None) -> int:
+def main(
+    argv: list[str] | None = None,
+    *,
+    engine: Any = None,
+    engines: Callable[..., Any] | None = None,
+) -> int:
     """Run one command line.
 
     Args:
         argv: arguments without the program's name; None = ``sys.argv[1:]``.
-        engine: see ``App``.
+        engine, engines: see ``App``.
 
     Returns:
         The exit status.
@@ -35,7 +43,7 @@ def main(argv: list[str] | None = None, *, engine: Any = None) -> int:
         gc.set_threshold(50_000, 20, 100)
     from .command import App, Program
 
-    app = App(engine)
+    app = App(engine, engines)
     try:
         return _run(app, Program(), sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -58,6 +66,8 @@ def _run(app: App, program: Any, words: list[str]) -> int:
     except OSError as error:
         return _report(_from_system(error), app)
     except Exception as error:  # a mistake of ours: one line all the same
+        global mistakes
+        mistakes += 1
         bug = FastboxError(
             f"internal error: {type(error).__name__}: {error}",
             hint="this is a bug in fastbox; --debug shows where it happened",

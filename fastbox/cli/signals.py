@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from types import FrameType
 from typing import Any
 
 from ..container.terminal import restore
 from ..errors import FastboxError
-from . import output
+from . import leaving, output
 
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -53,7 +52,7 @@ class Forwarding:
             if self.endings >= _PATIENCE:
                 restore()
                 output.error("\ngot 3 SIGTERM/SIGINTs, forcefully exiting")
-                os._exit(1)
+                leaving.now(1)
         try:
             self.engine.kill(self.container, signal=signal.Signals(number).name)
         except FastboxError:
@@ -64,4 +63,4 @@ class Forwarding:
 def _leave(number: int, frame: FrameType | None) -> None:
     """Without unwinding: what the engine does when its caller is interrupted is not wanted here."""
     restore()
-    os._exit(128 + number)
+    leaving.now(128 + number)

@@ -27,6 +27,8 @@ def status(app: App, values: Values, words: list[str]) -> int:
         ("Socket", found["socket"]),
         ("Containers", found["watched"]),
         ("Health checks", found["probed"]),
+        ("Workers", found.get("workers", 0)),
+        ("Commands served", found.get("commands", 0)),
     ):
         output.line(f"{name}: {value}")
     for pool in found.get("pools", []):

@@ -26,6 +26,7 @@ from ..container.store import ContainerStore
 from ..errors import FastboxError, NotFound
 from ..network import firewall, ground, tables
 from . import housekeeping, ownership, sealing
+from .commands import Commands
 from .log import Log
 from .pools import Pools
 from .watch import Watch
@@ -67,6 +68,7 @@ class Service:
         self.seen: dict[str, tuple[int, ...]] = {}
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fastbox-supervisor")
         self.end = asyncio.Event()
+        self.commands = Commands(self)
 
     def note(self, text: str) -> None:
         """A line for the log."""
@@ -149,6 +151,18 @@ class Service:
             for line in await self.in_thread(housekeeping.clean, self.root, self.runtime):
                 self.note(line)
 
+    async def _serve_commands(self) -> None:
+        """Have a command server, unless that is not wanted."""
+        from .. import configuration
+
+        try:
+            wanted = configuration.load().command_server
+        except FastboxError as error:
+            self.note(str(error))
+            wanted = True
+        if wanted:
+            await self.commands.run()
+
     async def _guard_rules(self) -> None:
         """The packet filter's rules are fastbox's, but a reload of the host's firewall may flush
         everything: whenever the filter has changed, it is looked whether they are still there. They
@@ -196,6 +210,7 @@ class Service:
         )
         if self.pools is not None:
             self.pools.start(self.note)
+        duties.append(asyncio.ensure_future(self._serve_commands()))
         gc.collect()
         gc.freeze()
         ready()
@@ -205,6 +220,8 @@ class Service:
             server.close()
             if self.pools is not None:
                 await self.in_thread(self.pools.close)
+            duties.pop().cancel()
+            await self.commands.stop()
             await self._stop_tasks(duties)
             self.note("ended")
 
@@ -256,6 +273,7 @@ class Service:
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
             "pools": self.pools.status() if self.pools is not None else [],
+            **self.commands.status(),
         }
 
 

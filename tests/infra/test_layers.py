@@ -75,8 +75,9 @@ HEAVY = {
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
-    "fastbox.aio_pool": {"asyncio"},
     "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.aio_pool": {"asyncio"},
+    "fastbox.supervisor.commands": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},
     "fastbox.supervisor.watch": {"asyncio"},

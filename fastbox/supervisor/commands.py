@@ -1,0 +1,122 @@
+"""The command server's socket and its master process, for as long as the supervisor lives: started
+again when it ends, told to end with us. What it does is no business of the supervisor's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from .. import supervision
+from ..sockets import short_path
+from . import board
+
+if TYPE_CHECKING:
+    from .service import Service
+
+PAUSE = 0.1  # seconds until a master that has ended is started again, doubled each time …
+LONGEST = 60.0
+LASTED = 10.0  # … and from the beginning after one that has lived so long
+LAST_WORDS = 5.0
+
+
+class Commands:
+    """The command server of a store."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._runtime = service.runtime
+        self._page = board.create()
+        self._board = board.Board(self._page)
+        self._listener: socket.socket | None = None
+        self._life = -1
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop, pause = asyncio.get_running_loop(), PAUSE
+        while True:
+            began = loop.time()
+            try:
+                await self._start()
+                assert self._process is not None
+                status = await self._process.wait()
+                self._service.note(f"the command server ended with status {status}")
+            except OSError as error:
+                self._service.note(f"starting the command server failed: {error}")
+            self._close()
+            self._board.clear()
+            if loop.time() - began > LASTED:
+                pause = PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST)
+
+    def status(self) -> dict[str, Any]:
+        """How many workers it has, and how many commands they have run."""
+        return {"workers": len(self._board.pids()), "commands": self._board.served}
+
+    async def stop(self) -> None:
+        """End it: idle workers are gone then, others finish what they do."""
+        process = self._process
+        self._close()
+        if process is not None and process.returncode is None:
+            try:
+                await asyncio.wait_for(process.wait(), LAST_WORDS)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
+        os.close(self._page)
+
+    async def _start(self) -> None:
+        self._listener = self._listen()
+        life, self._life = os.pipe2(os.O_CLOEXEC)
+        fds = {"listener": self._listener.fileno(), "board": self._page, "life": life}
+        argv = supervision.command(
+            self._service.root, self._runtime, "serve",
+            *(f"--{name}={fd}" for name, fd in fds.items()),
+        )  # fmt: skip
+        try:
+            with open(f"{self._service.root}/supervisor.log", "ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=log,
+                    pass_fds=tuple(fds.values()),
+                )
+        finally:
+            os.close(life)
+
+    def _listen(self) -> socket.socket:
+        """The socket, bound: the master listens when it has workers."""
+        path = supervision.command_socket_path(self._runtime)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            mask = os.umask(0o177)
+            try:
+                with short_path(path) as short:
+                    made.bind(short)
+            finally:
+                os.umask(mask)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def _close(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(supervision.command_socket_path(self._runtime))
+            # Also for workers that a killed master has left: they end.
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._listener = None
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
+        self._process = None
