@@ -529,11 +529,14 @@ class Engine(
 
     def _volumes_in_use(self) -> dict[str, list[str]]:
         """Volume name -> ids of the containers that have it."""
+        from .container.pool_sweep import records
+
         users: dict[str, list[str]] = {}
-        for box in self._all_containers():
-            for point in box.record.mounts:
+        existing = [box.record for box in self._all_containers()]
+        for record in (*existing, *records(self._containers)):
+            for point in record.mounts:
                 if point.type == "volume":
-                    users.setdefault(point.name, []).append(box.id)
+                    users.setdefault(point.name, []).append(record.id)
         return users
 
     def remove_volume(self, name: str, *, force: bool = False) -> None:
