@@ -26,7 +26,7 @@ from bench.race import Found, median, out, race, ready, report, timed, unless_ou
 from bench.test_launch import start_of
 
 AT_ONCE, AT_ONCE_QUICK = [1, 2, 4, 8, 16], [1, 8]
-WINDOW, WINDOW_QUICK = 3.0, 0.5  # seconds
+WINDOW, WINDOW_QUICK = 2.0, 0.5  # seconds
 REPEATS, REPEATS_QUICK = 3, 1
 RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 50]
 DOCKER_RUNNING = 100  # at most: it starts three a second
