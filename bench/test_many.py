@@ -113,7 +113,9 @@ def rates(house: House, quick: bool, values: dict[str, float]) -> dict[int, Foun
                 return rate.seconds / rate.count
 
             turns = {name: functools.partial(once, work) for name, work in contestants.items()}
-            found[at_once] = race(turns, REPEATS_QUICK if quick else REPEATS, warmup=0)
+            found[at_once] = race(
+                turns, REPEATS_QUICK if quick else REPEATS, warmup=0 if quick else 1
+            )
     for at_once, times in found.items():
         for name in times:
             with unless_out():
