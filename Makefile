@@ -1,7 +1,8 @@
 # make demo    set everything up and run redis in a container
-# make test    the tests (PYTEST_ARGS="-k pull"); as root, or through sudo
+# make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=1: one after the other); as root, or through sudo
 # make lint    style, types, and that the stubs are those of the compiled modules
-# make bench   the benchmarks (QUICK=1: few rounds)
+# make bench   the benchmarks (QUICK=1: in three minutes); bench-deps: installs what they compare
+#              with; bench-publish: the newest result becomes README's figures (docs/benchmarks.md)
 # make build   the extensions and the monitor, in place
 # make clean   what was built; distclean: the virtual environment too
 
@@ -9,6 +10,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.made
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+TEST_JOBS ?= 2
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 
 BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev python3-venv \
@@ -16,9 +18,13 @@ BUILD_PACKAGES := gcc libc6-dev linux-libc-dev musl-tools python3 python3-dev py
 DEMO_PACKAGES := $(BUILD_PACKAGES) mmdebstrap iproute2 nftables procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io docker-registry busybox-static skopeo umoci crun runc \
 	libseccomp-dev zstd xz-utils
-BENCH_PACKAGES := $(TEST_PACKAGES) podman e2fsprogs
+# What the benchmarks need; and their peers, without which they run too.
+BENCH_PACKAGES := $(DEMO_PACKAGES) docker-registry busybox-static zstd e2fsprogs
+PEER_PACKAGES := docker.io podman conmon containernetworking-plugins crun runc bubblewrap skopeo \
+	qemu-system-x86 qemu-utils redis-server redis-tools strace
 
-.PHONY: help build setup test-setup demo test test-pythons lint lint-c format bench wheel \
+.PHONY: help build setup test-setup demo test test-pythons lint lint-c format wheel \
+	bench bench-deps bench-publish \
 	clean distclean
 .DEFAULT_GOAL := help
 
@@ -36,7 +42,7 @@ $(STAMP): pyproject.toml
 	@python=$$(PYTHON="$(PYTHON)" tools/python.sh) && echo "python: $$python" && \
 		{ [ -x $(PY) ] || $$python -m venv $(VENV); }
 	@$(PIP) 'setuptools>=77' wheel 'cython>=3.0.11,<4'
-	@$(PIP) --no-build-isolation -e '.[test,lint]'
+	@$(PIP) --no-build-isolation -e '.[test,lint,bench]'
 	@touch $@
 
 build: $(STAMP)
@@ -54,7 +60,7 @@ demo:
 	@FASTBOX=$(VENV)/bin/fastbox tools/demo.sh
 
 test: test-setup
-	$(SUDO) $(PY) -m pytest $(PYTEST_ARGS)
+	$(SUDO) $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 # The wheel in an empty environment of the oldest and the newest interpreter that is here;
 # PYTHONS="3.10 3.12" names others.
@@ -82,6 +88,15 @@ bench:
 	@tools/apt.sh $(BENCH_PACKAGES)
 	@$(MAKE) -s --no-print-directory build
 	$(SUDO) $(PY) -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+# The peers of the comparison, from the distribution's packages; none of their services is started.
+bench-deps:
+	@tools/apt.sh $(BENCH_PACKAGES) $(PEER_PACKAGES)
+	@tools/kernel.sh bench/bin/kernel
+	@$(MAKE) -s --no-print-directory build
+
+bench-publish: build
+	@$(PY) -m bench.publish $(RESULT)
 
 wheel: build
 	$(PY) -m pip wheel -q --no-deps -w dist .

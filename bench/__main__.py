@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> int:
                 "no:cacheprovider",
                 "--benchmark-only",
                 "--benchmark-disable-gc",
-                "--benchmark-columns=median,iqr,min,max,rounds",
-                "--benchmark-group-by=group",
+                "--benchmark-quiet",
                 f"--benchmark-json={os.path.join(results, name)}",
                 *arguments,
             ]

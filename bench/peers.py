@@ -1,21 +1,27 @@
-"""The other sides of the comparison: the floor in bare C, crun, docker, podman, skopeo, tar."""
+"""The other sides of the comparison: the floor in bare C, docker, podman (bundles.py has crun, runc
+and bubblewrap)."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from bench.worlds import docker_answers
+from bench.commands import CommandFailed, output, seconds
+from bench.worlds import remove_cgroups
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 docker_network = "/proc/1/ns/net"  # of docker's daemon; bench/__main__.py knows better
+
+
+class Life(NamedTuple):
+    """Seconds of a container: until exec, and until nothing of it is left."""
+
+    to_exec: float
+    whole: float
 
 
 class Floor:
@@ -23,11 +29,17 @@ class Floor:
 
     Args:
         layers: directory that holds the lower directories; lowers: their names, top first.
-        seccomp: a file of struct sock_filter, or None.
+        seccomp: a file of struct sock_filter, or None. bridge: of a network to be on, or None.
     """
 
     def __init__(
-        self, work: str, layers: str, lowers: list[str], args: list[str], seccomp: str | None
+        self,
+        work: str,
+        layers: str,
+        lowers: list[str],
+        args: list[str],
+        seccomp: str | None,
+        bridge: str | None = None,
     ) -> None:
         self.program = compile_c(os.path.join(HERE, "floor.c"), "floor")
         self.work = work
@@ -43,23 +55,26 @@ class Floor:
             self.argv += ["-c", self.cgroup]
         if seccomp:
             self.argv += ["-s", seccomp]
+        if bridge:
+            self.argv += ["-b", bridge]
         self.argv += args
 
+    def live(self) -> Life:
+        """One container, as measured inside (the helper's own start is not part)."""
+        executed, whole = output(self.argv).split()
+        return Life(int(executed) / 1e9, int(whole) / 1e9)
+
     def run(self) -> float:
-        """Seconds of one container, as measured inside (the helper's own start is not part)."""
-        done = subprocess.run(self.argv, stdout=subprocess.PIPE, check=True)
-        return int(done.stdout) / 1e9
+        """Seconds of the whole life of one."""
+        return self.live().whole
+
+    def start(self) -> float:
+        """Seconds until the exec of one."""
+        return self.live().to_exec
 
     def close(self) -> None:
         if self.cgroup:
             remove_cgroups(self.cgroup)
-
-
-def remove_cgroups(path: str) -> None:
-    """Remove a cgroup and those below it, as far as they are empty."""
-    for directory, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
 
 
 def compile_c(source: str, name: str, *flags: str) -> str:
@@ -81,122 +96,82 @@ def unified_hierarchy() -> str:
     return ""
 
 
-class Crun:
-    """``crun run`` of a bundle that was prepared from a fastbox container's own config.json.
-
-    crun gets its root filesystem ready made (fastbox's start makes an overlay as part of the
-    measured time), everything else is what fastbox gives its containers.
-    """
-
-    def __init__(self, work: str, rootfs: str, config: dict[str, Any], args: list[str]) -> None:
-        self.work = work
-        self.count = 0
-        os.makedirs(work)
-        self.cgroup = f"crun-bench-{os.getpid()}"
-        spec = copy.deepcopy(config)
-        spec["root"] = {"path": rootfs, "readonly": False}
-        spec["process"]["args"] = args
-        spec["process"]["terminal"] = False
-        spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/box"
-        for device in spec["linux"]["resources"].get("devices", []):
-            for number in ("major", "minor"):
-                if device.get(number) == -1:  # "all" for runc and for us, an error for crun
-                    del device[number]
-        # The example container is removed before crun runs: keep what its mounts bind.
-        for mount in spec["mounts"]:
-            if mount["type"] == "bind":
-                kept = os.path.join(work, os.path.basename(mount["source"]))
-                shutil.copyfile(mount["source"], kept)
-                mount["source"] = kept
-        spec.pop("hooks", None)
-        spec.pop("annotations", None)
-        with open(os.path.join(work, "config.json"), "w") as file:
-            json.dump(spec, file)
-        self.argv = ["crun", "--root", os.path.join(work, "state"), "--cgroup-manager=cgroupfs"]
-
-    def command(self, *words: str) -> None:
-        """Any other command of crun's."""
-        done = subprocess.run(
-            [*self.argv, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise RuntimeError(f"crun {words[0]}: {done.stderr.strip()}")
-
-    def start_sleeping(self) -> str:
-        """A container that does nothing, from the same bundle; its name."""
-        name, path = f"sleep{os.getpid()}", os.path.join(self.work, "config.json")
-        with open(path) as file:
-            spec = json.load(file)
-        sleeping = copy.deepcopy(spec)
-        sleeping["process"]["args"] = ["sleep", "10000"]
-        sleeping["linux"]["cgroupsPath"] += "-sleep"
-        with open(path, "w") as file:
-            json.dump(sleeping, file)
-        argv = [*self.argv, "run", "--detach", "--bundle", self.work, name]
-        with open(os.devnull, "r+") as null:
-            subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=True)
-        with open(path, "w") as file:
-            json.dump(spec, file)
-        return name
-
-    def delete(self, name: str) -> None:
-        self.command("delete", "--force", name)
-
-    def run(self) -> float:
-        self.count += 1
-        argv = [*self.argv, "run", "--bundle", self.work, f"bench{os.getpid()}x{self.count}"]
-        start = time.perf_counter()
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        taken = time.perf_counter() - start
-        if done.returncode:
-            raise RuntimeError(f"crun: {done.stderr.strip()}")
-        return taken
-
-    def close(self) -> None:
-        base = "/sys/fs/cgroup"
-        for name in [base, *(os.path.join(base, name) for name in os.listdir(base))]:
-            remove_cgroups(os.path.join(name, self.cgroup))
-
-
 class Docker:
     """docker, with an image made from the same archive."""
 
     IMAGE = "fastbox-bench/busybox"
+    NAME = "docker"
+    LIMITS: list[str] = []
 
     def __init__(self, archive: str, args: list[str]) -> None:
         self.args = args
-        subprocess.run(["docker", "import", archive, self.IMAGE], check=True, capture_output=True)
+        self.argv = ["docker"]
+        output([*self.argv, "import", archive, self.IMAGE])
 
     def run(self, *options: str) -> float:
         """Seconds of ``docker run --rm``; without options: without a network."""
-        start = time.perf_counter()
         options = options or ("--network", "none")
-        argv = ["docker", "run", "--rm", *options, self.IMAGE, *self.args]
-        subprocess.run(argv, check=True, capture_output=True)
-        return time.perf_counter() - start
+        return seconds([*self.argv, "run", "--rm", *options, self.IMAGE, *self.args])
+
+    @contextlib.contextmanager
+    def sleeping(self, *options: str) -> Iterator[str]:
+        """The id of a container that does nothing."""
+        yield from _sleeping(self.argv, options or ("--network", "none"), self.IMAGE)
 
     @contextlib.contextmanager
     def network(self, name: str) -> Iterator[None]:
         """A bridge of that name."""
-        command = ["docker", "network"]
-        subprocess.run([*command, "create", name], check=True, capture_output=True)
+        output([*self.argv, "network", "create", name])
         try:
             yield
         finally:
-            subprocess.run([*command, "rm", name], check=True, capture_output=True)
+            output([*self.argv, "network", "rm", name])
 
     def close(self) -> None:
-        subprocess.run(["docker", "rmi", "-f", self.IMAGE], check=True, capture_output=True)
+        output([*self.argv, "rmi", "-f", self.IMAGE])
 
 
-def absent() -> dict[str, str]:
-    """Peers that cannot run here: name -> why."""
-    missing = {}
-    if not shutil.which("crun"):
-        missing["crun"] = "not installed"
-    if why := docker_answers():
-        missing["docker"] = why
-    for name in ("tar", "podman", "skopeo"):
-        if not shutil.which(name):
-            missing[name] = "not installed"
-    return missing
+class Podman:
+    """podman, with a store of its own on the same file system as fastbox's.
+
+    Args:
+        place: an existing directory; podman wants its path to be short.
+    """
+
+    IMAGE = "localhost/fastbox-bench/busybox"
+    NAME = "podman"
+    # As root on a machine with low hard limits its default of 1048576 files cannot be set.
+    LIMITS = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=1000:1000"]
+
+    def __init__(self, place: str, archive: str, args: list[str]) -> None:
+        self.place = place
+        self.args = args
+        self.argv = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
+        self.argv += ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]
+        self.argv += ["--events-backend", "file"]
+        output([*self.argv, "import", archive, self.IMAGE])
+
+    def run(self, *options: str) -> float:
+        """Seconds of ``podman run --rm``; without options: without a network."""
+        options = options or ("--network", "none")
+        return seconds([*self.argv, "run", "--rm", *self.LIMITS, *options, self.IMAGE, *self.args])
+
+    @contextlib.contextmanager
+    def sleeping(self, *options: str) -> Iterator[str]:
+        """The id of a container that does nothing."""
+        options = (*self.LIMITS, *(options or ("--network", "none")))
+        yield from _sleeping(self.argv, options, self.IMAGE)
+
+    def close(self) -> None:
+        with contextlib.suppress(CommandFailed):
+            output([*self.argv, "rm", "--all", "--force"])
+        output([*self.argv, "rmi", "--all", "--force"])
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _sleeping(argv: list[str], options: Sequence[str], image: str) -> Iterator[str]:
+    container = output([*argv, "run", "-d", *options, image, "sleep", "10000"])
+    try:
+        yield container
+    finally:
+        output([*argv, "rm", "-f", container])

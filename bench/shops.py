@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from bench.commands import seconds
+from bench.race import CALL, ready
 from bench.worlds import Daemon, Disk
 from tests.support.command import fastbox_program
 
@@ -39,14 +39,9 @@ def run(argv: list[str]) -> float:
     """Seconds of a command.
 
     Raises:
-        RuntimeError: it failed.
+        CommandFailed: it failed.
     """
-    start = time.perf_counter()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    taken = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return taken
+    return seconds(argv, timeout=CALL)
 
 
 def transfer(command: list[str], verb: str, image: str) -> float:
@@ -62,7 +57,9 @@ def stocked(place: str, image: str, missing: dict[str, str]) -> Iterator[dict[st
         commands = {}
         for name in ENGINES:
             if name not in missing:
-                disk = stack.enter_context(Disk(place))
-                commands[name] = stack.enter_context(ENGINES[name](disk))
-                transfer(commands[name], "pull", image)
+                with contextlib.nullcontext() if name == "fastbox" else ready(name):
+                    disk = stack.enter_context(Disk(place))
+                    command = stack.enter_context(ENGINES[name](disk))
+                    transfer(command, "pull", image)
+                    commands[name] = command
         yield commands

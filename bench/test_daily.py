@@ -16,69 +16,79 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.conftest import House
-from bench.race import Times, race, report, timed
+from bench.commands import output, seconds
+from bench.conftest import TRUE, House
+from bench.entering import Enter
+from bench.race import Found, median, race, ready, report, timed, unless_out
 from fastbox.container.config import RestartPolicy
 from tests.support.wait import wait_for
 
-CONTESTANTS = ["library", "cli", "crun", "docker"]
+CONTESTANTS = [
+    "floor",
+    "floor+seccomp",
+    "library",
+    "client",
+    "cli",
+    "crun",
+    "runc",
+    "podman",
+    "docker",
+]
 GIGABYTE = 10**9
-WATCHED = 200
-IDLE_SECONDS = 20
+WATCHED, WATCHED_QUICK = 200, 20
+IDLE_SECONDS, IDLE_QUICK = 20, 3
 
 
 # ---- exec --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def running(house: House) -> Iterator[dict[str, Callable[[], object]]]:
-    """A command in a running container, for each engine."""
+@contextlib.contextmanager
+def running(house: House) -> Iterator[dict[str, Callable[[], float]]]:
+    """``true`` in a running container, as a contestant of each engine."""
     with contextlib.ExitStack() as stack:
         config = msgspec.structs.replace(house.config, command=["sleep", "10000"])
         box = house.engine.start(house.engine.create(config).id)
         stack.callback(house.engine.remove, box.id, force=True)
-        found: dict[str, Callable[[], object]] = {
-            "library": lambda: house.engine.exec(box.id, ["true"]),
-            "cli": lambda: house.cli.ok("exec", box.id, "true"),
-        }
-        if house.crun:
-            name = house.crun.start_sleeping()
-            stack.callback(house.crun.delete, name)
-            found["crun"] = lambda: house.crun and house.crun.command("exec", name, "true")
-        if house.docker:
-            argv = [
-                "docker",
-                "run",
-                "-d",
-                "--network",
-                "none",
-                house.docker.IMAGE,
-                "sleep",
-                "10000",
-            ]
-            done = subprocess.run(argv, check=True, capture_output=True, text=True)
-            container = done.stdout.strip()
-            remove = ["docker", "rm", "-f", container]
-            stack.callback(subprocess.run, remove, check=True, capture_output=True)
-            execute = ["docker", "exec", container, "true"]
-            found["docker"] = lambda: subprocess.run(execute, check=True, capture_output=True)
+        found = {"library": timed(lambda: house.engine.exec(box.id, ["true"]))}
+        for name, filter_file in (("floor", None), ("floor+seccomp", f"{house.directory}/filter")):
+            found[name] = Enter(house.engine, box, TRUE, filter_file).run
+        for face in ("client", "cli"):
+            if face not in house.missing:
+                argv = house.command(face, "exec", box.id, "true")
+                found[face] = process(argv, house.cli.env if face == "cli" else None)
+        for name, oci in (("crun", house.crun), ("runc", house.runc)):
+            if oci is not None:
+                with ready(name):
+                    made = oci.start_sleeping()
+                    stack.callback(oci.delete, made)
+                    found[name] = process([*oci.argv, "exec", made, "true"])
+        for engine in (house.podman, house.docker):
+            if engine is not None:
+                with ready(engine.NAME):
+                    made = stack.enter_context(engine.sleeping())
+                    found[engine.NAME] = process([*engine.argv, "exec", made, "true"])
         yield found
 
 
+def process(argv: list[str], env: dict[str, str] | None = None) -> Callable[[], float]:
+    return lambda: seconds(argv, env=env)
+
+
 @pytest.fixture(scope="module")
-def executions(running: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    return race({name: timed(work) for name, work in running.items()}, rounds)
+def executions(house: House, rounds: int) -> Found:
+    with house.supervised(), running(house) as found:
+        return race(found, rounds)
 
 
 @pytest.mark.benchmark(group="exec")
-def test_exec(contestant: str, executions: dict[str, Times], benchmark: Any) -> None:
+def test_exec(contestant: str, executions: Found, benchmark: Any) -> None:
     report(benchmark, executions[contestant])
 
 
 # ---- output ------------------------------------------------------------------------------------
 
 SCRIPT = "yes 'a line of log as programs write them, of some eighty characters in all, or so' "
-SCRIPT += f"| head -c {GIGABYTE}"
+SCRIPT += "| head -c "
 
 
 def resident(pid: int) -> int:
@@ -88,13 +98,17 @@ def resident(pid: int) -> int:
 
 
 @pytest.mark.benchmark(group="log")
-def test_a_gigabyte_of_log(house: House, values: dict[str, float], benchmark: Any) -> None:
-    """From the start to the end of a container that writes it; docker keeps it as json-file."""
+def test_a_gigabyte_of_log(
+    house: House, values: dict[str, float], quick: bool, benchmark: Any
+) -> None:
+    """From the start to the end of a container that writes it (a twentieth when quick); docker
+    keeps it as json-file."""
+    script = SCRIPT + str(GIGABYTE // 20 if quick else GIGABYTE)
     peak = 0
 
     def fastbox() -> None:
         nonlocal peak
-        config = msgspec.structs.replace(house.config, command=["sh", "-c", SCRIPT])
+        config = msgspec.structs.replace(house.config, command=["sh", "-c", script])
         box = house.engine.start(house.engine.create(config).id)
         while house.engine.container(box.id).state.status.is_up:
             with contextlib.suppress(FileNotFoundError, StopIteration, ProcessLookupError):
@@ -104,7 +118,7 @@ def test_a_gigabyte_of_log(house: House, values: dict[str, float], benchmark: An
 
     def docker() -> None:
         argv = ["docker", "run", "-d", "--network", "none", "--log-opt", "max-size=20m"]
-        argv += ["--log-opt", "max-file=5", house.docker.IMAGE, "sh", "-c", SCRIPT]  # type: ignore[union-attr]
+        argv += ["--log-opt", "max-file=5", house.docker.IMAGE, "sh", "-c", script]  # type: ignore[union-attr]
         done = subprocess.run(argv, check=True, capture_output=True, text=True)
         container = done.stdout.strip()
         subprocess.run(["docker", "wait", container], check=True, capture_output=True)
@@ -114,10 +128,8 @@ def test_a_gigabyte_of_log(house: House, values: dict[str, float], benchmark: An
     if house.docker:
         contestants["docker"] = timed(docker)
     found = race(contestants, 3, warmup=0)
-    if house.docker and not isinstance(found["docker"], Exception):
-        times = found["fastbox"]
-        assert not isinstance(times, Exception)
-        values["log[fastbox] / log[docker]"] = sorted(times)[1] / sorted(found["docker"])[1]
+    with unless_out():
+        values["log[fastbox] / log[docker]"] = median(found["fastbox"]) / median(found["docker"])
     values["memory[monitor that logs]"] = peak / 1024
     report(benchmark, found["fastbox"], peak_kibibytes=peak)
 
@@ -180,63 +192,62 @@ def test_a_key(house: House, values: dict[str, float], rounds: int, benchmark: A
 
 
 @pytest.mark.benchmark(group="supervisor")
-def test_two_hundred_containers(house: House, values: dict[str, float], benchmark: Any) -> None:
-    """With a restart policy each; what watching them costs, and what ``ps`` takes."""
+def test_two_hundred_containers(
+    house: House, values: dict[str, float], quick: bool, benchmark: Any
+) -> None:
+    """With a restart policy each (twenty when quick); what watching them costs, and what ``ps``
+    takes."""
+    watched, idle = (WATCHED_QUICK, IDLE_QUICK) if quick else (WATCHED, IDLE_SECONDS)
     config = msgspec.structs.replace(
         house.config, command=["sleep", "10000"], restart=RestartPolicy(name="always")
     )
     start = time.perf_counter()
-    ids = [house.engine.start(house.engine.create(config).id).id for _ in range(WATCHED)]
+    ids = [house.engine.start(house.engine.create(config).id).id for _ in range(watched)]
     taken = time.perf_counter() - start
     with open(f"{house.runtime_dir}/supervisor.lock") as file:
         pid = int("".join(c if c.isdigit() else " " for c in file.read()).split()[0])
-    wait_for(lambda: f"{WATCHED}" in house.cli.ok("supervisor", "status"), "all to be watched")
+    wait_for(lambda: f"{watched}" in house.cli.ok("supervisor", "status"), "all to be watched")
     before = cpu_ticks(pid)
-    time.sleep(IDLE_SECONDS)
+    time.sleep(idle)
     used = (cpu_ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
-    values["supervisor[cpu, idle]"] = 100 * used / IDLE_SECONDS
+    values["supervisor[cpu, idle]"] = 100 * used / idle
     with open(f"/proc/{pid}/status") as file:
         kibibytes = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     values["supervisor[memory]"] = kibibytes / 1024
-    with docker_sleeping(house) as argv:
+    with docker_sleeping(house, watched) as argv:
         contestants = {
             "library": timed(house.engine.containers),
             "cli": timed(lambda: house.cli.ok("ps")),
         }
         if argv:
-            contestants["docker"] = timed(
-                lambda: subprocess.run(argv, check=True, capture_output=True)
-            )
+            contestants["docker"] = process(argv)
         found = race(contestants, 15)
-    medians = {
-        name: sorted(times)[len(times) // 2]
-        for name, times in found.items()
-        if not isinstance(times, Exception)
-    }
     for name in ("library", "cli"):
-        if "docker" in medians:
-            values[f"ps of running[{name}] / [docker]"] = medians[name] / medians["docker"]
+        with unless_out():
+            ratio = median(found[name]) / median(found["docker"])
+            values[f"ps of running[{name}] / [docker]"] = ratio
     for container in ids:
         house.engine.remove(container, force=True)
     house.cli.ok("supervisor", "stop")
-    report(benchmark, [taken / WATCHED], containers=WATCHED)
+    report(benchmark, [taken / watched], containers=watched)
 
 
 @contextlib.contextmanager
-def docker_sleeping(house: House) -> Iterator[list[str]]:
+def docker_sleeping(house: House, count: int) -> Iterator[list[str]]:
     """As many containers of docker's; gives its ``ps``, [] without docker."""
     if not house.docker:
         yield []
         return
     argv = ["docker", "run", "-d", "--network", "none", house.docker.IMAGE, "sleep", "10000"]
-    made = []
+    made: list[str] = []
+    with ready("docker"):
+        for _ in range(count):
+            made.append(output(argv))
     try:
-        for _ in range(WATCHED):
-            done = subprocess.run(argv, check=True, capture_output=True, text=True)
-            made.append(done.stdout.strip())
-        yield ["docker", "ps"]
+        yield ["docker", "ps"] if len(made) == count else []
     finally:
-        subprocess.run(["docker", "rm", "-f", *made], check=True, capture_output=True)
+        if made:
+            subprocess.run(["docker", "rm", "-f", *made], capture_output=True)
 
 
 # ---- logs ----------------------------------------------------------------------------------------
@@ -244,13 +255,15 @@ def docker_sleeping(house: House) -> Iterator[list[str]]:
 
 @pytest.mark.benchmark(group="logs")
 def test_the_end_of_a_large_log(
-    house: House, values: dict[str, float], rounds: int, benchmark: Any
+    house: House, values: dict[str, float], rounds: int, quick: bool, benchmark: Any
 ) -> None:
-    """The last 1000 lines of 5 GB, in a process of its own; coreutils' tail for comparison."""
+    """The last 1000 lines of 5 GB (500 MB when quick), in a process of its own; coreutils' tail
+    for comparison."""
+    gigabytes = 0.5 if quick else 5
     path = f"{house.directory}/large.log"
     line = b"2026-01-02T03:04:05.123456789Z stdout F " + b"x" * 80 + b"\n"
     with open(path, "wb") as file:
-        for _ in range(5 * GIGABYTE // (len(line) * 8192)):
+        for _ in range(int(gigabytes * GIGABYTE) // (len(line) * 8192)):
             file.write(line * 8192)
     program = (
         "import sys, time\n"
@@ -276,11 +289,9 @@ def test_the_end_of_a_large_log(
 
     found = race({"fastbox": ours, "tail": timed(tail)}, max(3, rounds // 6))
     os.unlink(path)
-    times = found["fastbox"]
-    assert not isinstance(times, Exception)
-    values["logs[--tail 1000 of 5 GB]"] = sorted(times)[len(times) // 2] * 1000
+    values["logs[--tail 1000 of 5 GB]"] = median(found["fastbox"]) * 1000
     values["memory[logs --tail 1000]"] = max(peaks) / 1024
-    report(benchmark, times)
+    report(benchmark, found["fastbox"], gigabytes=gigabytes)
 
 
 def cpu_ticks(pid: int) -> int:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from bench.race import Times, race, report, timed
-from tests.support.command import fastbox_program
+from bench.roster import program
 
 CONTESTANTS = ["python", "import fastbox", "import Engine", "fastbox --help", "fastbox --version"]
 
 
 @pytest.fixture(scope="module")
 def starts(rounds: int) -> dict[str, Times]:
-    fastbox = fastbox_program()
+    fastbox = program("fastbox-python") or program("fastbox")
     commands = {
         "python": [sys.executable, "-c", "pass"],
         "import fastbox": [sys.executable, "-c", "import fastbox"],
@@ -30,7 +30,7 @@ def starts(rounds: int) -> dict[str, Times]:
 
 
 def process(argv: list[str]) -> Callable[[], None]:
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    environment = {"FASTBOX_DIRECT": "1", "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
     def work() -> None:
         subprocess.run(argv, stdout=subprocess.DEVNULL, env=environment, check=True)

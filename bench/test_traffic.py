@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from bench.conftest import House
-from bench.race import Times, median, race, report
+from bench.race import Found, median, race, ready, report, unless_out
 from bench.traffic import INSIDE, PORT, Net, Server
 from fastbox.network.types import Publish
 
-SECONDS = 1.0  # of one stream
+SECONDS, SECONDS_QUICK = 1.0, 0.2  # of one stream
 ASKED = "server"  # the name that is looked up
 NETWORK = "benchnet"
 PATHS = ["host", "container", "published"]
@@ -37,50 +37,54 @@ def servers(house: House, net: Net) -> Iterator[dict[str, Server]]:
             "fastbox client": stack.enter_context(net.fastbox_server(house)),
         }
         if house.docker is not None:
-            options = ["-p", f"{PORT}:{PORT}"]
-            found["docker"] = stack.enter_context(net.docker_server(house.docker, options))
-            found["docker client"] = stack.enter_context(net.docker_server(house.docker))
+            with ready("docker"):
+                options = ["-p", f"{PORT}:{PORT}"]
+                server = stack.enter_context(net.docker_server(house.docker, options))
+                client = stack.enter_context(net.docker_server(house.docker))
+                found |= {"docker": server, "docker client": client}
         yield found
 
 
 def streams_of(
-    net: Net, engine: str, server: Server, host: list[str], inside: list[str]
+    net: Net, engine: str, server: Server, host: list[str], inside: list[str], seconds: float
 ) -> dict[str, Callable[[], float]]:
     """The contestants of one engine."""
     return {
-        f"{engine}, host": lambda: net.send(host, net.program, server.address, SECONDS),
-        f"{engine}, container": lambda: net.send(inside, INSIDE, server.address, SECONDS),
-        f"{engine}, published": lambda: net.send(host, net.program, "127.0.0.1", SECONDS),
+        f"{engine}, host": lambda: net.send(host, net.program, server.address, seconds),
+        f"{engine}, container": lambda: net.send(inside, INSIDE, server.address, seconds),
+        f"{engine}, published": lambda: net.send(host, net.program, "127.0.0.1", seconds),
     }
 
 
 @pytest.fixture(scope="module")
-def streams(house: House, net: Net, values: dict[str, float], rounds: int) -> dict[str, Times]:
+def streams(house: House, net: Net, values: dict[str, float], rounds: int, quick: bool) -> Found:
     """Seconds for a gigabyte; also how long a connection to a published port takes."""
+    long = SECONDS_QUICK if quick else SECONDS
     with servers(house, net) as found:
         inside = exec_in(house, found["fastbox client"].id)
-        contestants = streams_of(net, "fastbox", found["fastbox"], [], inside)
+        contestants = streams_of(net, "fastbox", found["fastbox"], [], inside, long)
         calls: dict[str, Callable[[], float]] = {
             "fastbox": lambda: net.call([], "127.0.0.1", PORT),
         }
         if "docker" in found:
             inside = ["docker", "exec", found["docker client"].id]
-            contestants |= streams_of(net, "docker", found["docker"], net.docker_host, inside)
+            contestants |= streams_of(net, "docker", found["docker"], net.docker_host, inside, long)
             calls["docker"] = lambda: net.call(net.docker_host, "127.0.0.1", PORT)
         times = race(contestants, max(3, rounds // 6), warmup=1)
         called = race(calls, max(3, rounds // 3))
     values["published call[fastbox]"] = median(called["fastbox"]) * 1000
-    if "docker" in found:
-        for path in PATHS:
+    for path in PATHS:
+        with unless_out():
             ratio = median(times[f"docker, {path}"]) / median(times[f"fastbox, {path}"])
             values[f"throughput {path}[fastbox] / [docker]"] = ratio
+    with unless_out():
         ratio = median(called["fastbox"]) / median(called["docker"])
         values["published call[fastbox] / [docker]"] = ratio
     return times
 
 
 @pytest.mark.benchmark(group="gigabyte")
-def test_streams(contestant: str, streams: dict[str, Times], benchmark: Any) -> None:
+def test_streams(contestant: str, streams: Found, benchmark: Any) -> None:
     report(benchmark, streams[contestant])
 
 
@@ -97,12 +101,13 @@ def asking(house: House, net: Net) -> Iterator[dict[str, list[str]]]:
         client = stack.enter_context(net.fastbox_server(house, network=NETWORK))
         found = {"fastbox": exec_in(house, client.id)}
         if house.docker is not None:
-            stack.enter_context(house.docker.network(NETWORK))
-            options = ["--network", NETWORK]
-            named = [*options, "--name", ASKED]
-            stack.enter_context(net.docker_server(house.docker, named))
-            container = stack.enter_context(net.docker_server(house.docker, options))
-            found["docker"] = ["docker", "exec", container.id]
+            with ready("docker"):
+                stack.enter_context(house.docker.network(NETWORK))
+                options = ["--network", NETWORK]
+                named = [*options, "--name", ASKED]
+                stack.enter_context(net.docker_server(house.docker, named))
+                container = stack.enter_context(net.docker_server(house.docker, options))
+                found["docker"] = ["docker", "exec", container.id]
         yield found
 
 
@@ -124,27 +129,28 @@ def processor_seconds(pid: int) -> float:
 
 @pytest.mark.benchmark(group="names")
 def test_names(
-    house: House, net: Net, values: dict[str, float], rounds: int, benchmark: Any
+    house: House, net: Net, values: dict[str, float], rounds: int, quick: bool, benchmark: Any
 ) -> None:
     """Local names, asked for by one client: one after the other, and 64 at a time. Our name server
     is one process with one thread: it has one core at most."""
     rates: dict[str, list[float]] = {}
     used = answers = 0.0
+    long = SECONDS_QUICK if quick else SECONDS
     before = set(name_servers())
 
     def one_by_one(engine: str) -> float:
-        return net.ask(where[engine], ASKED, SECONDS / 2, 1)[1]
+        return net.ask(where[engine], ASKED, long / 2, 1)[1]
 
     def flood(engine: str) -> float:
         nonlocal used, answers
         mine = [pid for pid in name_servers() if pid not in before]
         start = sum(map(processor_seconds, mine))
-        rate, _ = net.ask(where[engine], ASKED, SECONDS, WINDOW)
+        rate, _ = net.ask(where[engine], ASKED, long, WINDOW)
         if engine == "fastbox":
             used += sum(map(processor_seconds, mine)) - start
-            answers += rate * SECONDS
+            answers += rate * long
         rates.setdefault(engine, []).append(rate)
-        return SECONDS / rate
+        return long / rate
 
     with asking(house, net) as where:
         contestants: dict[str, Callable[[], float]] = {}
@@ -153,9 +159,10 @@ def test_names(
             contestants[f"{engine}, flood"] = lambda engine=engine: flood(engine)
         found = race(contestants, max(3, rounds // 6), warmup=1)
     for engine in where:
-        values[f"names[{engine}]"] = 1 / median(found[f"{engine}, flood"])
-        values[f"names[{engine}, latency]"] = median(found[f"{engine}, one by one"]) * 1000
+        with unless_out():
+            values[f"names[{engine}]"] = 1 / median(found[f"{engine}, flood"])
+            values[f"names[{engine}, latency]"] = median(found[f"{engine}, one by one"]) * 1000
     values["names[fastbox, per second of its processor]"] = answers / max(used, 0.01)
-    if "docker" in where:
+    if "names[docker]" in values:
         values["names[fastbox] / [docker]"] = values["names[fastbox]"] / values["names[docker]"]
     report(benchmark, found["fastbox, one by one"])

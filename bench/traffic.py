@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from bench.commands import output
 from bench.peers import HERE, compile_c
+from bench.race import out
 from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
@@ -84,13 +86,19 @@ class Net:
         """One of docker's."""
         volume = f"{os.path.dirname(self.program)}:/bench"
         argv = ["docker", "run", "-d", "--rm", "-v", volume, *options, docker.IMAGE]
-        container = _output([*argv, INSIDE, "serve", str(PORT)])
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
+        container = ""
         try:
-            form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
-            address, gateway = _output(["docker", "inspect", "-f", form, container]).split()
-            yield self._ready(self.docker_host, Server(container, address, gateway))
+            try:
+                container = _output([*argv, INSIDE, "serve", str(PORT)])
+                address, gateway = _output(["docker", "inspect", "-f", form, container]).split()
+                server = self._ready(self.docker_host, Server(container, address, gateway))
+            except Exception as e:
+                raise out("docker", e) from e
+            yield server
         finally:
-            subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+            if container:
+                subprocess.run(["docker", "rm", "-f", container], capture_output=True)
 
     def _ready(self, host: Sequence[str], server: Server) -> Server:
         argv = [*host, self.program, "call", server.address, str(PORT), "1"]
@@ -125,7 +133,4 @@ class Net:
 
 
 def _output(argv: Sequence[str]) -> str:
-    done = subprocess.run(list(argv), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return output(argv).strip()

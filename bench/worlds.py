@@ -59,6 +59,13 @@ def own_network() -> None:
     os.rmdir(kept)
 
 
+def remove_cgroups(path: str) -> None:
+    """Remove a cgroup and those below it, as far as they are empty."""
+    for directory, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
 def docker_answers() -> str:
     """``""``, or why docker cannot be used."""
     if not shutil.which("docker"):

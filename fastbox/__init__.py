@@ -29,11 +29,22 @@ if TYPE_CHECKING:
     from .events.event import Event as Event
     from .image.types import Image as Image
     from .image.types import Volume as Volume
+    from .pool import Pool as Pool
+    from .pool import PoolStats as PoolStats
     from .runner import Result as Result
     from .runner import run as run
+    from .sandbox.aio import AsyncSandbox as AsyncSandbox
+    from .sandbox.aio import async_run_many as async_run_many
+    from .sandbox.box import Sandbox as Sandbox
+    from .sandbox.many import Job as Job
+    from .sandbox.many import run_many as run_many
+    from .sandbox.result import SandboxResult as SandboxResult
+    from .sandbox.snapshot import Snapshot as Snapshot
+    from .tracing import Trace as Trace
 
 _PLACES = {
     "AsyncEngine": "aio",
+    "AsyncSandbox": "sandbox.aio",
     "Container": "container.record",
     "ContainerConfig": "container.config",
     "Device": "container.config",
@@ -41,13 +52,22 @@ _PLACES = {
     "Event": "events.event",
     "FastboxError": "errors",
     "Image": "image.types",
+    "Job": "sandbox.many",
     "Mount": "container.config",
+    "Pool": "pool",
+    "PoolStats": "pool",
     "RestartPolicy": "container.config",
     "Result": "runner",
+    "Sandbox": "sandbox.box",
+    "SandboxResult": "sandbox.result",
+    "Snapshot": "sandbox.snapshot",
     "Status": "container.record",
+    "Trace": "tracing",
     "Ulimit": "container.config",
     "Volume": "image.types",
+    "async_run_many": "sandbox.aio",
     "run": "runner",
+    "run_many": "sandbox.many",
 }
 
 __all__ = ["__version__", *_PLACES]

@@ -18,6 +18,7 @@ from .engine import Engine
 from .errors import FastboxError
 
 if TYPE_CHECKING:
+    from .aio_pool import AsyncPool
     from .container.copy import Archive
     from .container.logs import LogLine
     from .events.event import Event
@@ -266,6 +267,15 @@ class AsyncEngine:
         )
         await self._submit(functools.partial(job.prepare, pull))
         return await self._killing(self._submit(job.execute), job.container_id)
+
+    def pool(
+        self, image: str, size: int, *, max_memory: int | None = None, **config: Any
+    ) -> AsyncPool:
+        """See ``Engine.pool``; ``async with engine.pool(…) as pool``."""
+        from .aio_pool import AsyncPool
+
+        make = functools.partial(self.engine.pool, image, size, max_memory=max_memory, **config)
+        return AsyncPool(make, self._submit)
 
     async def _killing(self, call: Coroutine[Any, Any, T], container: str) -> T:
         task = asyncio.ensure_future(call)

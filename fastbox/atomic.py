@@ -39,6 +39,23 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
         sync_directory(directory or ".")
 
 
+def write_new(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file that nobody looks for yet; it is not synced.
+
+    Raises:
+        OSError: also when there is one.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        if mode != 0o600:
+            os.fchmod(fd, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+
+
 def touch(path: str) -> None:
     """Make an empty file, unless there is one: a mark that says something by being there."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -128,7 +128,8 @@ class AttachingVerbs:
             tty=tty,
         )
         streams = Streams(stdin, stdout, stderr, _keys(detach_keys))
-        return self._lifecycle.exec(self.container(container), request, streams)
+        box = self._containers.load(self._containers.resolve(container))
+        return self._lifecycle.exec(box, request, streams)
 
 
 def _keys(text: str | None) -> bytes:

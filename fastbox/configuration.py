@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
+from . import pool_settings
 from .errors import FastboxError, InvalidArgument, PermissionDenied
+from .pool_settings import PoolSetting
 
 SYSTEM_FILE = "/etc/fastbox/config.toml"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -39,6 +41,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             there, and plain HTTP is spoken to those without it.
         max_concurrent_downloads, max_concurrent_uploads: layers of one pull or push at a time.
         layer_compression: of layers that are pushed for the first time.
+        pool: what the supervisor keeps prepared.
         storage_driver: None leaves the choice to the store.
         command_server: whether a supervisor has one (client.md).
         files: those that were read.
@@ -50,6 +53,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_uploads: int = 5
     layer_compression: str = "gzip"
     storage_driver: str | None = None
+    pool: list[PoolSetting] = []
     command_server: bool = True
     files: list[str] = []
 
@@ -252,6 +256,11 @@ def _checked(
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
                 raise InvalidArgument("unknown key", hint=hint)
             values[key] = known[key](value)
+        except pool_settings.BadKey as error:
+            where = f"{path}:{pool_settings.line_of(text, error.table, error.key)}"
+            about = f"pool.{error.key}" if error.key else "pool"
+            message = f"{where}: {_printable(about)}: {_printable(str(error))}"
+            raise InvalidArgument(message, hint=error.hint) from None
         except (FastboxError, ValueError) as error:
             where = f"{path}:{_line(text, key)}: {_printable(key)}"
             message = f"{where}: {_printable(str(error))}"
@@ -387,5 +396,6 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "layer-compression": _one_of(_COMPRESSIONS),
     "storage-driver": _one_of(_DRIVERS),
     "daemon-json": _path,
+    "pool": pool_settings.parse,
     "command-server": _switch,
 }

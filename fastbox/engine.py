@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from . import tracing
 from .attaching import AttachingVerbs
 from .disk_verbs import DiskVerbs
 from .errors import InvalidArgument, NotFound
@@ -20,6 +21,7 @@ from .files import FileVerbs
 from .image_verbs import ImageVerbs
 from .listening import ListeningVerbs
 from .network_verbs import NetworkVerbs
+from .pool_verbs import PoolVerbs
 from .registry_verbs import RegistryVerbs
 from .resource_verbs import ResourceVerbs
 from .supervised import SupervisorVerbs
@@ -49,6 +51,7 @@ class Engine(
     ImageVerbs,
     ListeningVerbs,
     NetworkVerbs,
+    PoolVerbs,
     RegistryVerbs,
     ResourceVerbs,
     SupervisorVerbs,
@@ -69,6 +72,7 @@ class Engine(
         if not runtime:
             runtime = f"{self.root}/run" if chosen else DEFAULT_RUNTIME
         self.runtime_dir = os.path.abspath(runtime)
+        self._sweeping = False
         for path in (self.root, self.runtime_dir):
             if any(c in path for c in ",:\\\n\0"):
                 raise InvalidArgument(
@@ -152,14 +156,26 @@ class Engine(
 
     def _used_by(self, image_id: str) -> list[tuple[str, str, bool]]:
         """(id, name, running) of the containers of an image."""
-        return [
+        from .container.pool_sweep import records
+        from .image.removal import POOLED
+
+        users = [
             (box.id, box.name, box.state.status.is_active)
             for box in self._all_containers()
             if box.record.image_id == image_id
         ]
+        for record in records(self._containers):
+            if record.image_id == image_id:
+                users.append((str((record.creator or (0, 0))[0]), POOLED, False))
+        return users
 
     def _layers_in_use(self) -> set[str]:
-        return {layer for box in self._all_containers() for layer in box.record.layers}
+        from .container import snapshots
+        from .container.pool_sweep import records
+
+        used = {layer for record in records(self._containers) for layer in record.layers}
+        used.update(layer for box in self._all_containers() for layer in box.record.layers)
+        return used | snapshots.held(self.root)
 
     # containers ---------------------------------------------------------------------------------
     def create(
@@ -184,6 +200,10 @@ class Engine(
         from .container.create import copy_config, create
 
         config = copy_config(config)
+        if transient and platform is None and pull != "always":
+            taken = self._take_prepared(config)
+            if taken is not None:
+                return taken
         with self._images.lease():  # no rmi between finding the image and naming its layers
             image, name = self._image_for(config.image, pull, platform, progress)
             layers = self._images.ensure_layers(image)
@@ -204,6 +224,7 @@ class Engine(
             container.warnings += _foreign(image)
         return container
 
+    @tracing.traced("resolve image")
     def _image_for(
         self,
         reference: str,
@@ -218,7 +239,7 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.resolve(reference)
+                image = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
                 return image, self._name_of(image, reference)
             except NotFound:
@@ -226,6 +247,11 @@ class Engine(
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
+
+    def _resolved(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        self._images.keep_known(reference, image)
+        return image
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""
@@ -279,9 +305,7 @@ class Engine(
         from .container.filters import select
 
         boxes = self._all_containers()
-        self._container_networks.sweep({box.id for box in boxes if box.state.status.is_up})
-        for box in boxes:
-            box.networking = self._container_networks.shown(box)
+        self._container_networks.look_at(boxes)
         chosen = select(
             boxes,
             all=all,
@@ -303,6 +327,7 @@ class Engine(
     def _all_containers(self) -> list[Container]:
         """Every container, newest first. Half-made and damaged ones are passed over here; those
         that nobody is making are removed."""
+        from .container.pool_sweep import is_owned, sweep
         from .container.record import Status
         from .errors import StoreError
 
@@ -311,7 +336,7 @@ class Engine(
             try:
                 box = store.load(container_id)
             except NotFound:
-                unfinished = True
+                unfinished = unfinished or not is_owned(store, container_id)
                 continue
             except StoreError:
                 continue
@@ -325,10 +350,25 @@ class Engine(
                 self._container_networks.give_back(box.id)
             boxes.append(box)
         if unfinished:
+            sweep(self._lifecycle)
             store.sweep()
         self._see_to_supervision(boxes)
+        self._sweep_snapshots(boxes)
         boxes.sort(key=lambda box: box.record.created, reverse=True)
         return boxes
+
+    def _sweep_snapshots(self, boxes: list[Container]) -> None:
+        """Those of processes that were killed; see ``container.snapshots``."""
+        if self._sweeping or not os.path.isdir(f"{self.root}/snapshots"):
+            return
+        from .container import snapshots
+
+        self._sweeping = True  # releasing layers lists the containers
+        try:
+            used = (layer for box in boxes for layer in box.record.layers)
+            snapshots.sweep(self.root, used, self._release)
+        finally:
+            self._sweeping = False
 
     def _measure(self, box: Container) -> None:
         from .container.sizes import size_of
@@ -343,6 +383,8 @@ class Engine(
         Raises:
             NotFound, Ambiguous, StoreError
         """
+        if "_lifecycle" in self.__dict__ and name_or_id in self._lifecycle.prepared:
+            return self._created_of(self._lifecycle.prepared[name_or_id])
         box = self._containers.load(self._containers.resolve(name_or_id))
         box.networking = self._container_networks.shown(box)
         if size:

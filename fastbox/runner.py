@@ -65,7 +65,7 @@ def run(
         FastboxError: it could not be started. CommandFailed: see ``check``.
     """
     job = Run(
-        engine or _default_engine(),
+        engine or default_engine(),
         image,
         command,
         input=input,
@@ -155,7 +155,7 @@ class Run:
         )
 
 
-def _default_engine() -> Engine:
+def default_engine() -> Engine:
     global _shared
     if _shared is None:
         from .engine import Engine

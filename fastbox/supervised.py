@@ -59,8 +59,8 @@ class SupervisorVerbs:
 
     def supervisor_status(self) -> dict[str, Any] | None:
         """``pid``, ``version``, ``since`` (seconds since the epoch), ``root``, ``socket``,
-        ``watched`` (containers looked after), ``probed`` (those with health checks running); None
-        if there is no supervisor.
+        ``watched`` (containers looked after), ``probed`` (those with health checks running),
+        ``pools`` (see ``supervisor.pools``); None if there is no supervisor.
 
         Raises:
             FastboxError: it does not answer.

@@ -93,6 +93,10 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 
 
+FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+FORWARDED = pytest.StashKey[dict[str, str]]()
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """A run that is told to end (``timeout``) tears down, as one that is interrupted does."""
 
@@ -100,6 +104,33 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise KeyboardInterrupt("terminated")
 
     signal.signal(signal.SIGTERM, end)
+    if not _is_worker(session.config):
+        session.config.stash[FORWARDED] = {path: open_text(path) for path in FORWARDING}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The host forwards packets after the tests if it did before."""
+    for path, value in session.config.stash.get(FORWARDED, {}).items():
+        if value and open_text(path) != value:
+            with open(path, "w") as file:
+                file.write(value)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of several processes (``-n 2``) that share the tests."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers a module's tests stay together, and so do all modules whose tests give
+    an image to the host's docker: they have one name for it."""
+    if not _is_worker(config):
+        return
+    shared = {item.path for item in items if "twin" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "docker" if item.path in shared else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -153,18 +184,6 @@ def configuration(session_base: str) -> Iterator[str]:
         del os.environ["FASTBOX_CONFIG"]
     else:
         os.environ["FASTBOX_CONFIG"] = before
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forwarding() -> Iterator[None]:
-    """The host forwards packets after the tests if it did before."""
-    paths = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
-    before = {path: open_text(path) for path in paths}
-    yield
-    for path, value in before.items():
-        if value and open_text(path) != value:
-            with open(path, "w") as file:
-                file.write(value)
 
 
 @pytest.fixture

@@ -297,3 +297,45 @@ def test_a_file_of_somebody_else_is_refused(toml: Write) -> None:
     path = toml('daemon-json = ""')
     os.chown(path, 1000, 0)
     assert error().startswith(f"{path}: owned by user 1000")
+
+
+def test_pools(toml: Write) -> None:
+    toml(
+        'daemon-json = ""\n[[pool]]\nimage = "redis"\nsize = 4\n'
+        '[[pool]]\nimage = "python"\nsize = 1\nmax-memory = "64m"\n'
+        'network = "none"\nmemory = "256MB"\ncpus = 0.5\npids-limit = 100\n'
+        'user = "1000"\nworkdir = "/w"\nread-only = true\ninit = true\ncap-drop = ["ALL"]\n'
+    )
+    first, second = configuration.load().pool
+    assert (first.image, first.size, first.max_memory, first.options) == ("redis", 4, None, {})
+    assert second.max_memory == 64 << 20
+    assert second.options == {
+        "network": "none",
+        "memory": 256 << 20,
+        "nano_cpus": 500_000_000,
+        "pids_limit": 100,
+        "user": "1000",
+        "workdir": "/w",
+        "read_only": True,
+        "init": True,
+        "cap_drop": ["ALL"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("pool = 1", "1: pool: it has to be tables: [[pool]]"),
+        ('[[pool]]\nimage = "a"', "1: pool: a pool needs size"),
+        ('[[pool]]\nimage = "a"\nsize = 1\n\n[[pool]]\nsize = 0', "6: pool.size: it has to be a"),
+        ('[[pool]]\nimage = "a"\nsize = "2"', "3: pool.size: it has to be a number from 1"),
+        ("[[pool]]\nimage = 7", "2: pool.image: it has to be a text"),
+        ('[[pool]]\nmemory = "much"', "2: pool.memory: it has to be a number of bytes"),
+        ("[[pool]]\ninit = 1", "2: pool.init: it has to be true or false"),
+        ("[[pool]]\ncpus = 0", "2: pool.cpus: it has to be a number of processors"),
+        ("[[pool]]\nimgae = 1", "2: pool.imgae: unknown key"),
+    ],
+)
+def test_bad_pools_are_named(toml: Write, text: str, what: str) -> None:
+    path = toml(text)
+    assert error().startswith(f"{path}:{what}")

@@ -50,6 +50,7 @@ fi
 for package in $missing; do
     case $package in
         docker-registry) service=docker-registry ;;
+        redis-server) service=redis-server ;;
         docker.io) service="docker.service docker.socket containerd.service" ;;
         *) continue ;;
     esac

@@ -40,6 +40,7 @@ STEP_MONITOR: int
 STEP_SETNS: int
 STEP_PLAN: int
 STEP_TTY: int
+P_WAIT: int
 F_DIR: int
 F_FILE: int
 F_NOFOLLOW: int
@@ -55,6 +56,19 @@ P_USER_NAME: int
 P_GROUP: int
 P_DETACH: int
 P_TTY: int
+T_CALL: int
+T_MONITOR: int
+T_INIT: int
+T_OPS: int
+T_USER: int
+T_STDIO: int
+T_CWD: int
+T_CONFINED: int
+T_HELPER: int
+T_EXEC: int
+T_SPAWNED: int
+T_RETURN: int
+T_END: int
 ERROR_SIZE: int
 
 class StepError(Exception):
@@ -76,7 +90,9 @@ def start(
     cgroup_fd: int = -1,
     console_fd: int = -1,
     names_fd: int = -1,
+    wait_fd: int = -1,
     ports: Sequence[int] = (),
+    times: list[int] | None = None,
 ) -> tuple[int, int]: ...
 def spawn_helper(helper_fd: int, argv: Sequence[bytes], fds: Sequence[int]) -> int: ...
 def wait_helper(pid: int) -> int: ...

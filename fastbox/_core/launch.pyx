@@ -5,7 +5,7 @@ the GIL. Knows nothing of images, JSON or the command line."""
 
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -18,12 +18,19 @@ cdef extern from "launch/plan.h" nogil:
         int32_t index
         int32_t error
         uint32_t where
+    struct fb_plan:
+        uint32_t nops
     struct fb_context:
+        const fb_plan *plan
         int stdio[3]
         int helper_fd
         int error_fd
         int console_fd
         int names_fd
+        int wait_fd
+        uint64_t *times
+    enum: FB_T_CALL, FB_T_MONITOR, FB_T_INIT, FB_T_OPS, FB_T_USER, FB_T_STDIO, FB_T_CWD
+    enum: FB_T_CONFINED, FB_T_HELPER, FB_T_EXEC, FB_T_SPAWNED, FB_T_RETURN, FB_T_END
     size_t fb_context_size(const void *buffer, size_t length)
     int fb_context_init(fb_context *context, const void *buffer, size_t length, void *memory)
     enum: FB_PLAN_MAGIC
@@ -38,10 +45,10 @@ cdef extern from "launch/plan.h" nogil:
     enum: FB_F_DIR, FB_F_FILE, FB_F_NOFOLLOW, FB_F_RECURSIVE, FB_F_USER, FB_F_OPTIONAL
     enum: FB_F_HOST
     enum: FB_P_NO_NEW_PRIVS, FB_P_KEYRING, FB_P_SET_HOME, FB_P_INIT, FB_P_USER_NAME, FB_P_GROUP
-    enum: FB_P_DETACH, FB_P_TTY
+    enum: FB_P_DETACH, FB_P_TTY, FB_P_WAIT
 
 cdef extern from "launch/start.h" nogil:
-    enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END
+    enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END, FB_HELPER_FDS
     struct fb_start_t "fb_start":
         fb_context *context
         int cgroup_fd
@@ -116,6 +123,20 @@ P_USER_NAME = FB_P_USER_NAME
 P_GROUP = FB_P_GROUP
 P_DETACH = FB_P_DETACH
 P_TTY = FB_P_TTY
+P_WAIT = FB_P_WAIT
+T_CALL = FB_T_CALL
+T_MONITOR = FB_T_MONITOR
+T_INIT = FB_T_INIT
+T_OPS = FB_T_OPS
+T_USER = FB_T_USER
+T_STDIO = FB_T_STDIO
+T_CWD = FB_T_CWD
+T_CONFINED = FB_T_CONFINED
+T_HELPER = FB_T_HELPER
+T_EXEC = FB_T_EXEC
+T_SPAWNED = FB_T_SPAWNED
+T_RETURN = FB_T_RETURN
+T_END = FB_T_END
 ERROR_SIZE = sizeof(fb_error)
 
 
@@ -181,7 +202,7 @@ def check_plan(data):
 
 
 def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1, cgroup_fd=-1,
-          console_fd=-1, names_fd=-1, ports=()):
+          console_fd=-1, names_fd=-1, wait_fd=-1, ports=(), times=None):
     """Start a container's init and its monitor.
 
     Args:
@@ -189,14 +210,18 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 15 as launch/start.h numbers them, -1 for none; the last
+        monitor_fds: the descriptors 4 to 16 as launch/start.h numbers them, -1 for none; the last
             ones may be left out.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
         console_fd: socket on which OP_CONSOLE hands over the terminal's master, or -1.
         names_fd: socket on which OP_NAMES hands over the name server's sockets, or -1.
+        wait_fd: socket on which (P_WAIT) the helper waits for the command, or -1.
         ports: descriptors that the monitor keeps, from the number after its others on.
+        times: a list that is filled, also on failure, with the instants of launch/plan.h's
+            ``enum fb_time`` (CLOCK_MONOTONIC in nanoseconds; 0: it did not get there), then the
+            pids of init and the monitor, -1 where there was none.
 
     Returns:
         (pid of init, pid of the monitor).
@@ -208,6 +233,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
     cdef int *fds = request.fds
     cdef int i, result, low = max(64, FB_FD_END + len(ports))
     cdef int *kept = NULL
+    cdef uint64_t *instants = NULL
+    cdef int count = 0
     cdef _Plan ready = _Plan(bytes(plan))
     cdef list arguments = [bytes(a) for a in monitor_argv]
     # A buffer of our own: C writes the pid's digits into it.
@@ -250,14 +277,26 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
             ready.context.console_fd = duplicate(console_fd)
         if names_fd >= 0:
             ready.context.names_fd = duplicate(names_fd)
+        if wait_fd >= 0:
+            ready.context.wait_fd = duplicate(wait_fd)
+        if times is not None:
+            count = FB_T_END + <int>ready.context.plan.nops
+            ready.context.times = instants = <uint64_t *>calloc(count, sizeof(uint64_t))
+            if instants == NULL:
+                raise MemoryError
         with nogil:
             result = fb_start(&request)
+        for i in range(count):
+            times.append(instants[i])
+        if times is not None:
+            times += [request.pid, request.monitor_pid]
         if result < 0:
             raise StepError(request.error.step, request.error.index, request.error.error,
                             request.error.where)
         return request.pid, request.monitor_pid
     finally:
         free(kept)
+        free(instants)
         for fd in duplicates:
             os.close(fd)
 
@@ -271,27 +310,17 @@ def spawn_helper(helper_fd, argv, fds):
     """
     cdef _Vector arguments = _Vector(argv)
     cdef _Vector environment = _Vector([])
-    cdef int numbers[16]
-    cdef int count = len(fds), i, pid, helper
-    if count > 16:
+    cdef int numbers[FB_HELPER_FDS]
+    cdef int count = len(fds), i, pid, helper = helper_fd
+    if count > FB_HELPER_FDS:
         raise ValueError("too many descriptors")
-    # All of them above the numbers that the child fills, or closes, one after the other.
-    duplicates = [_fcntl.fcntl(helper_fd, _fcntl.F_DUPFD_CLOEXEC, 64)]
-    helper = duplicates[0]
-    try:
-        for i in range(count):
-            numbers[i] = -1
-            if fds[i] >= 0:
-                duplicates.append(_fcntl.fcntl(fds[i], _fcntl.F_DUPFD_CLOEXEC, 64))
-                numbers[i] = duplicates[-1]
-        with nogil:
-            pid = fb_spawn_helper(helper, arguments.items, environment.items, numbers, count)
-        if pid < 0:
-            raise OSError(errno, os.strerror(errno), "fastbox-enter")
-        return pid
-    finally:
-        for fd in duplicates:
-            os.close(fd)
+    for i in range(count):
+        numbers[i] = fds[i]
+    with nogil:
+        pid = fb_spawn_helper(helper, arguments.items, environment.items, numbers, count)
+    if pid < 0:
+        raise OSError(errno, os.strerror(errno), "fastbox-enter")
+    return pid
 
 
 def wait_helper(pid):

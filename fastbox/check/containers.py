@@ -94,15 +94,16 @@ def _of_files(look: Look, record: ContainerRecord) -> list[Problem]:
                 add(f"{path} is not a directory")
         except FileNotFoundError:
             add(f"{path} is missing")
+    bundle = look.containers.bundle(record)
     again = "remove the container and create it again"
     try:
-        data = read_file(f"{directory}/config.json")
+        data = read_file(f"{bundle}/config.json")
         if data is None:
-            add(f"{directory}/config.json is missing", again)
+            add(f"{bundle}/config.json is missing", again)
         elif not isinstance(msgspec.json.decode(data), dict):
-            add(f"{directory}/config.json is damaged", again)
+            add(f"{bundle}/config.json is damaged", again)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-        add(f"{directory}/config.json is damaged: {error}", again)
+        add(f"{bundle}/config.json is damaged: {error}", again)
     return found
 
 

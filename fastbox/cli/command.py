@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ class App:
     Attributes:
         wraps: name of the command that runs, if it is one that wraps its errors.
         spelling: how the command was typed (``images``, ``image ls``).
+        began: ``time.monotonic_ns()`` of this object's making, for a trace.
     """
 
     def __init__(self, engine: Any = None, engines: Callable[..., Any] | None = None) -> None:
@@ -32,6 +34,7 @@ class App:
         self.debug = False
         self.wraps = ""
         self.spelling = ""
+        self.began = time.monotonic_ns()
         self._engine = engine
         self._engines = engines
 

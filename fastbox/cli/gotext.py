@@ -24,6 +24,8 @@ _BASES = {"0x": 16, "0b": 2, "0o": 8}
 
 def quote(text: str) -> str:
     """``%q``: double quotes, what cannot be printed as an escape."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     return '"' + "".join(_ESCAPES.get(char) or _escape(char) for char in text) + '"'
 
 

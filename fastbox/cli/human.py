@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
-from ..container.logs import parse_time
+from ..container import logs
 from . import gotext
+
+# A list tells the same times again and again.
+parse_time = functools.lru_cache(maxsize=2048)(logs.parse_time)
 
 # Control characters in an image's or label's words shall neither drive the terminal nor look like a
 # further line.

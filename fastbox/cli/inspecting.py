@@ -69,11 +69,22 @@ class Formatter:
         """
         if self.template is not None:
             return "".join(self.fill(element) + "\n" for element in elements) or "\n"
-        import json
+        return as_json(elements, indent=0 if self.text == "json" else 4) + "\n"
 
-        if self.text == "json":
-            return json.dumps(elements, ensure_ascii=False, separators=(",", ":")) + "\n"
-        return json.dumps(elements, ensure_ascii=False, indent=4) + "\n"
+
+def as_json(value: Any, *, indent: int) -> str:
+    """JSON in lines with that indent; on one line for 0. Like ``json.dumps``, which writes
+    indented text fifty times slower."""
+    import msgspec
+
+    try:
+        text = msgspec.json.encode(value)
+        return (msgspec.json.format(text, indent=indent) if indent else text).decode()
+    except (UnicodeEncodeError, TypeError, OverflowError, msgspec.MsgspecError):
+        import json  # for bytes of argv that are no UTF-8, numbers beyond 64 bits
+
+        separators = None if indent else (",", ":")
+        return json.dumps(value, ensure_ascii=False, indent=indent or None, separators=separators)
 
 
 def show(names: Sequence[str], find: Callable[[str], Any], format: str | None) -> int:

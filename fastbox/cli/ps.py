@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..container import networks
@@ -96,30 +97,29 @@ def _check(format: str) -> bool:
     return "Size" in asked
 
 
-def row(box: Container, *, trunc: bool = True) -> dict[str, Callable[..., Any]]:
+class _Line(Mapping[str, Callable[..., Any]]):
+    """``FIELDS`` of one container; only what is asked for is made."""
+
+    def __init__(self, box: Container, trunc: bool) -> None:
+        self.box = box
+        self.trunc = trunc
+
+    def __getitem__(self, field: str) -> Callable[..., Any]:
+        return partial(FIELDS[field], self.box, self.trunc)
+
+    def __contains__(self, field: object) -> bool:
+        return field in FIELDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FIELDS)
+
+    def __len__(self) -> int:
+        return len(FIELDS)
+
+
+def row(box: Container, *, trunc: bool = True) -> Mapping[str, Callable[..., Any]]:
     """The fields of one line."""
-    record = box.record
-    return {
-        "Command": lambda: gotext.quote(_cut(command_line(box), 20, trunc)),
-        "CreatedAt": lambda: human.local_time(record.created),
-        "HealthStatus": lambda: box.state.health.status if box.state.health else "",
-        "ID": lambda: box.short_id if trunc else box.id,
-        "Image": lambda: image_name(box, trunc),
-        "_Label": lambda name: record.labels.get(name, ""),
-        "Labels": lambda: ",".join(f"{key}={record.labels[key]}" for key in sorted(record.labels)),
-        "LocalVolumes": lambda: str(sum(point.type == "volume" for point in record.mounts)),
-        "Mounts": lambda: ",".join(
-            _cut(point.name or point.source, 15, trunc) for point in record.mounts
-        ),
-        "Names": lambda: box.name,
-        "Networks": lambda: ",".join(networks.names(box)),
-        "Platform": lambda: "",
-        "Ports": lambda: ports.displayed(networks.ports_of(box)),
-        "RunningFor": lambda: human.ago(record.created),
-        "Size": lambda: size_text(box),
-        "State": lambda: box.state.status.value,
-        "Status": lambda: status_text(box),
-    }
+    return _Line(box, trunc)
 
 
 def _cut(text: str, width: int, trunc: bool) -> str:
@@ -182,6 +182,34 @@ def _health_text(box: Container) -> str:
         return ""
     status = box.state.health.status
     return " (health: starting)" if status == "starting" else f" ({status})"
+
+
+# Field -> its text, of a container and whether long texts are cut; ``_Label`` is a method.
+FIELDS: dict[str, Callable[..., Any]] = {
+    "Command": lambda box, trunc: gotext.quote(_cut(command_line(box), 20, trunc)),
+    "CreatedAt": lambda box, trunc: human.local_time(box.record.created),
+    "HealthStatus": lambda box, trunc: box.state.health.status if box.state.health else "",
+    "ID": lambda box, trunc: box.short_id if trunc else box.id,
+    "Image": image_name,
+    "_Label": lambda box, trunc, name: box.record.labels.get(name, ""),
+    "Labels": lambda box, trunc: ",".join(
+        f"{key}={value}" for key, value in sorted(box.record.labels.items())
+    ),
+    "LocalVolumes": lambda box, trunc: str(
+        sum(point.type == "volume" for point in box.record.mounts)
+    ),
+    "Mounts": lambda box, trunc: ",".join(
+        _cut(point.name or point.source, 15, trunc) for point in box.record.mounts
+    ),
+    "Names": lambda box, trunc: box.name,
+    "Networks": lambda box, trunc: ",".join(networks.names(box)),
+    "Platform": lambda box, trunc: "",
+    "Ports": lambda box, trunc: ports.displayed(networks.ports_of(box)),
+    "RunningFor": lambda box, trunc: human.ago(box.record.created),
+    "Size": lambda box, trunc: size_text(box),
+    "State": lambda box, trunc: box.state.status.value,
+    "Status": lambda box, trunc: status_text(box),
+}
 
 
 COMMAND = FlagCommand(

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from .. import tracing
+from ..errors import FastboxError
 from . import output, run_options, streams
 from .command import App, FlagCommand
 from .create import create_container
 from .errors import CliError
-from .flags import Flag, Switch, Values
+from .flags import Flag, Switch, Text, Values
 
 
 def run(app: App, values: Values, words: list[str]) -> int:
     """Create and start; in the foreground the container's exit status, else print its id."""
+    return _run(app, values, words) if values.trace is None else _traced(app, values, words)
+
+
+def _traced(app: App, values: Values, words: list[str]) -> int:
+    """The same, with a trace of it; when that cannot be written, the status is still the run's."""
+    status = None
+    try:
+        with tracing.Trace(values.trace, began=app.began):
+            status = _run(app, values, words)
+    except FastboxError as error:
+        if status is None:
+            raise
+        output.error(f"WARNING: {error}")
+    return status
+
+
+def _run(app: App, values: Values, words: list[str]) -> int:
     if values.detach:
         return _detached(app, values, words)
     given = streams.descriptors(streams.attached(values), interactive=values.interactive)
@@ -54,6 +73,7 @@ COMMAND = FlagCommand(
         Flag("-d --detach", Switch(), "Run container in background and print container ID"),
         streams.DETACH_KEYS,
         Flag("--sig-proxy", Switch(), "Proxy received signals to the process", default=True),
+        Flag("--trace", Text(), "Write where the time went to a file (Chrome trace format)"),
     ),
     least=1,
     interspersed=False,

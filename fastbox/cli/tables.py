@@ -97,9 +97,22 @@ def align(lines: Sequence[str], minimum: int = MIN_WIDTH) -> str:
     The last cell of a line is not padded (as Go's text/tabwriter does it).
     """
     cells = [row.split("\t") for line in lines for row in line.split("\n")]
+    count = len(cells[0]) if cells else 0
+    if count and all(len(row) == count for row in cells):
+        return _align_even(cells, minimum)
     result: list[list[str]] = [[] for _ in cells]
     _align_block(cells, 0, len(cells), 0, minimum, result)
     return "".join("".join(parts) + "\n" for parts in result)
+
+
+def _align_even(cells: list[list[str]], minimum: int) -> str:
+    """The most common table: each line has as many cells as the others."""
+    columns: list[Iterable[str]] = []
+    *padded, last = zip(*cells, strict=True)
+    for column in padded:
+        width = max(minimum, max(map(len, column)) + GAP)
+        columns.append([cell.ljust(width) for cell in column])
+    return "".join(["".join(row) + "\n" for row in zip(*columns, last, strict=True)])
 
 
 def _align_block(

@@ -238,7 +238,7 @@ def _empty_layer(images: ImageStore, like: str, made: oci.History) -> Iterator[s
     staged = images.stage_layer()
     try:
         with lock(staged):
-            _make_alike(like, staged)
+            make_alike(like, staged)
             name = pending.announce(images.layers, made)
             os.rename(staged, os.path.join(images.layers.directory, name))
             yield name
@@ -246,7 +246,7 @@ def _empty_layer(images: ImageStore, like: str, made: oci.History) -> Iterator[s
         images.discard_layer(staged)
 
 
-def _make_alike(source: str, target: str) -> None:
+def make_alike(source: str, target: str) -> None:
     """Give a directory owner, mode, times and attributes of another."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.ExitStack() as opened:
@@ -267,7 +267,7 @@ def _copied(
     for attempt in range(1, _ATTEMPTS + 1):
         staged, links = images.stage_layer(), images.stage_layer()
         try:
-            (copy or _copy)(directories, staged, links)
+            (copy or copy_uppers)(directories, staged, links)
             name = pending.announce(images.layers, made)
             os.rename(staged, os.path.join(images.layers.directory, name))
             return name
@@ -286,7 +286,12 @@ def _copied(
     raise AssertionError("unreachable")
 
 
-def _copy(directories: Sequence[str], target: str, links: str) -> None:
+def copy_uppers(directories: Sequence[str], target: str, links: str) -> None:
+    """Copy upper directories, top first, as one into an empty directory.
+
+    Args:
+        links: another empty one.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with contextlib.ExitStack() as opened:
         walk = opened.enter_context(layered.Layered(directories))

@@ -89,6 +89,8 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         user: ``"name|uid[:group|gid]"``; None = the image's USER.
         stop_signal: name or number, None = the image's, else SIGTERM.
         stop_timeout: seconds before SIGKILL; None = 10, -1 = never.
+        idle: no command of the image: PID 1 is fastbox's own, which waits until whoever started it
+            is gone (see ``fastbox.Sandbox``). The image's volumes are plain directories then.
         interactive: standard input stays open. stdin_once: until the first attached client that has
             input is done.
         attach: which streams the client that starts it attaches (``inspect`` shows them).
@@ -125,6 +127,7 @@ class ContainerConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     add_hosts: list[str] = []
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    idle: bool = False
     interactive: bool = False
     stdin_once: bool = False
     attach: list[str] = msgspec.field(default_factory=lambda: ["stdout", "stderr"])

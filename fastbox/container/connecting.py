@@ -248,7 +248,7 @@ class Connecting:
                 host.add_elements(binding.entries_of(now))
             place = now.endpoint(now.publisher)
             names.write_ports(host.networks, record.id, binding.relay_lines(now.ports, place))
-        etc_files.update(self.store.directory(record.id), record, now)
+        etc_files.update(self.store.bundle(record), record, now)
 
     def _tell(self, container: Container, now: Networking) -> None:
         """Write what a running container has, and what undoes it."""

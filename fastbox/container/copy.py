@@ -580,12 +580,13 @@ def copy_in(
     *,
     follow_link: bool,
     archive: bool,
+    owner: tuple[int, int] = (0, 0),
     progress: Progress | None = None,
 ) -> Copied:
     """Copy a path of the host to a path of a container.
 
     Args:
-        archive: keep owners; else all is root's.
+        archive: keep owners; else all is ``owner``'s (uid, gid).
 
     Raises:
         NotFound; LocalPathError: about ``source``, or that does not fit. FastboxError.
@@ -607,7 +608,7 @@ def copy_in(
             raise _missing(error.filename or path, container) from error
         try:
             _check_writable(view, target.fd, target.path)
-            with _unpacking(target, owner=None if archive else (0, 0)) as unpacking:
+            with _unpacking(target, owner=None if archive else owner) as unpacking:
                 packer = Packer(unpacking.writer, progress=progress)
                 _pack(packer, fd, target.name)
         finally:

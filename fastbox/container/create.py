@@ -5,33 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
-from .. import atomic
+from .. import atomic, tracing
 from ..errors import InvalidArgument
 from ..locks import lock
 from ..network import wishes
 from ..oci import times
-from . import cgroups, etc_files, graph, health, mounts, names, networking, process, spec
+from . import cgroups, etc_files, graph, health, mounts, names, networking, process, spec, templates
 from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
 from .store import storing
+from .templates import Template
 
 if TYPE_CHECKING:
     from ..image.types import Image
+    from ..network.types import Attachment
     from ..volume.store import VolumeStore
     from .networking import ContainerNetworks
     from .store import ContainerStore
 
+_config_decoder: msgspec.json.Decoder[ContainerConfig] = msgspec.json.Decoder(ContainerConfig)
 MAX_GROUPS = 1024  # as the launch plan has it
 SWEEP_RACES = 50
 
 
+@tracing.traced("create")
 def create(
     store: ContainerStore,
     config: ContainerConfig,
@@ -45,6 +49,7 @@ def create(
     *,
     driver: str = "overlay",
     transient: bool = False,
+    own: Sequence[str] = (),
 ) -> Container:
     """Create a container; on any error nothing of it is left.
 
@@ -52,47 +57,89 @@ def create(
         driver: the store's graph driver.
         layers: directory names of the image's layers below ``layers_dir``, top first.
         transient: this process is about to start it (see ``ContainerRecord.creator``).
+        own: names of layers that it has above its image's, top first, as if it had written them.
 
     Raises:
         FastboxError
     """
-    _check(config)
-    store.prepare()
+    data = check(config)
     attachments = networks.resolve(config)
+    kind = _kind(config, data, attachments, image, image_name, [*own, "", *layers])
+    known = store.templates.get(kind)
     container_id = names.new_id()
     with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
         undo.callback(store.discard, container_id, None)
-        with _made_and_locked(directory):
+        with _made_and_locked(store, directory):
             name = store.reserve_name(config.name, container_id)
             undo.callback(store.release_name, name, container_id)
-            image_config = image.config.get("config") or {}
-            assert isinstance(image_config, dict)
-            record = merge(container_id, name, times.now(), config, image_config)
-            record.image_name = image_name
-            record.image_id = image.id
-            record.manifest_digest = image.manifest_digest
-            record.layers = layers
-            record.driver = "" if driver == graph.OVERLAY.name else driver
-            record.networks = attachments
-            _follow_joined(store, record)
-            record.cgroup_path = f"{cgroup_parent}/{container_id}"
-            if transient:
-                record.creator = (os.getpid(), process.start_time(os.getpid()))
-            _check_record(record)
+            if known is not None:
+                record = known.record(container_id, name, times.now())
+            else:
+                record = _merged(store, container_id, name, config, image, image_name)
+                record.layers, record.committed = [*own, *layers], list(own)
+                record.driver = "" if driver == graph.OVERLAY.name else driver
+                record.networks = attachments
+                record.cgroup_path = f"{cgroup_parent}/{container_id}"
+                _check_record(record)
+            record.creator = process.own() if transient else None
             graph.of(record).make(store, record, layers_dir)
-            if layers:
-                _dress(f"{directory}/upper", f"{layers_dir}/{layers[0]}")
-            record.mounts = _mounts(store, record, layers_dir, volumes, undo)
-            _write_files(store, record)
+            if record.layers:
+                _dress(f"{directory}/upper", f"{layers_dir}/{record.layers[0]}")
+            if known is None:
+                record.mounts = _mounts(store, record, layers_dir, volumes, undo)
+            _write_files(store, record, kind, known)
             undo.pop_all()
             store.journal.container("create", record)
-    return Container(record=record, state=ContainerState(), directory=directory)
+    return Container(
+        record=record,
+        state=ContainerState(),
+        directory=directory,
+        bundle=store.bundle(record),
+    )
 
 
-def _check(config: ContainerConfig) -> None:
+def _kind(
+    config: ContainerConfig,
+    data: bytes,
+    attachments: list[Attachment],
+    image: Image,
+    image_name: str,
+    layers: list[str],
+) -> object:
+    """What containers share that differ in nothing but their ids; None: always the long way."""
+    if not templates.is_plain(config):
+        return None
+    attached = msgspec.json.encode(attachments) if attachments else b""
+    return data, attached, image.id, image.manifest_digest, image_name, *layers
+
+
+def _merged(
+    store: ContainerStore,
+    container_id: str,
+    name: str,
+    config: ContainerConfig,
+    image: Image,
+    image_name: str,
+) -> ContainerRecord:
+    image_config = image.config.get("config") or {}
+    assert isinstance(image_config, dict)
+    record = merge(container_id, name, times.now(), config, image_config)
+    record.image_name = image_name
+    record.image_id = image.id
+    record.manifest_digest = image.manifest_digest
+    _follow_joined(store, record)
+    return record
+
+
+def check(config: ContainerConfig) -> bytes:
+    """Raise what is wrong with a configuration, as far as that is seen without a store; its JSON.
+
+    Raises:
+        InvalidArgument
+    """
     try:
-        msgspec.json.encode(config)
+        data = msgspec.json.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidArgument(
             "a value of the container's configuration (an argument, a variable, a path …) is not "
@@ -111,6 +158,7 @@ def _check(config: ContainerConfig) -> None:
         from . import logging
 
         logging.check(config)
+    return data
 
 
 def _follow_joined(store: ContainerStore, record: ContainerRecord) -> None:
@@ -129,7 +177,7 @@ def _check_record(record: ContainerRecord) -> None:
 
 
 @contextlib.contextmanager
-def _made_and_locked(directory: str) -> Iterator[None]:
+def _made_and_locked(store: ContainerStore, directory: str) -> Iterator[None]:
     """Make the directory; its lock, held until the container exists, keeps sweeps by other
     processes away. One that comes between the two takes it for something that was left behind."""
     with contextlib.ExitStack() as held:
@@ -141,6 +189,7 @@ def _made_and_locked(directory: str) -> Iterator[None]:
             except FileNotFoundError:
                 if attempt + 1 == SWEEP_RACES:
                     raise
+                store.prepare()  # or the whole store was removed while this process lives
         yield
 
 
@@ -200,21 +249,39 @@ def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int
     return graph.of(record).image_root(store, record, layers_dir)
 
 
-def _write_files(store: ContainerStore, record: ContainerRecord) -> None:
-    directory = store.directory(record.id)
-    config_json = spec.build(
-        record,
-        rootfs=f"{directory}/rootfs",
-        directory=directory,
-        cgroup_path=record.cgroup_path,
-    )
-    etc_files.write(directory, record)
-    atomic.write(f"{directory}/config.json", orjson.dumps(config_json), sync=False)
+def _write_files(
+    store: ContainerStore, record: ContainerRecord, kind: object, known: Template | None
+) -> None:
+    """The files beside ``upper``; the last one, ``container.json``, makes the container exist."""
+    directory, bundle = store.directory(record.id), store.bundle(record)
+    data = known.config(record.id) if known is not None else _config_json(store, record)
+    if bundle != directory:
+        os.mkdir(bundle, 0o700)
+    etc_files.write(bundle, record)
+    atomic.write_new(f"{bundle}/config.json", data)
     store.save_record(record, sync=False)
+    if kind is not None and not record.mounts:
+        if known is None:
+            known = Template(record, data)
+            store.templates.put(kind, known)
+        store.templates.made(record, known, etc_files.resolvers_stamp())
     if not record.config.auto_remove:
         from .. import durable
 
         durable.later(directory, ["config.json", "container.json"])
+
+
+def _config_json(store: ContainerStore, record: ContainerRecord) -> bytes:
+    other = networking.joined_container(record.config.network)
+    files = store.bundle(record if other is None else store.load_record(other))
+    return orjson.dumps(
+        spec.build(
+            record,
+            rootfs=f"{store.directory(record.id)}/rootfs",
+            files=files,
+            cgroup_path=record.cgroup_path,
+        )
+    )
 
 
 def copy_config(config: ContainerConfig) -> ContainerConfig:
@@ -224,7 +291,9 @@ def copy_config(config: ContainerConfig) -> ContainerConfig:
         InvalidArgument: an attribute of the wrong type, by name.
     """
     try:
-        return msgspec.convert(msgspec.to_builtins(config), ContainerConfig)
+        return _config_decoder.decode(msgspec.json.encode(config))
+    except (UnicodeEncodeError, OverflowError):
+        return config  # ``create`` says what is wrong with it
     except (msgspec.ValidationError, TypeError) as error:
         text = str(error).replace(" - at `$.", ": attribute `")
         raise InvalidArgument(f"invalid container configuration: {text}") from error

@@ -9,6 +9,7 @@ BPF_PROG_TYPE_CGROUP_DEVICE program (v2), so that both enforce the same.
 from __future__ import annotations
 
 import _thread
+import functools
 import os
 import stat
 import struct
@@ -204,6 +205,12 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 def normalize(rules: Iterable[DeviceRule]) -> Policy:
+    """The normal form of rules; see ``_normalized``, whose last results are kept."""
+    return _normalized(tuple(rules))
+
+
+@functools.lru_cache(maxsize=64)
+def _normalized(rules: tuple[DeviceRule, ...]) -> Policy:
     """Apply rules in order, as the v1 controller does on writes to devices.allow and .deny.
 
     Without any rule everything is allowed, as in a new cgroup of a host.

@@ -33,13 +33,18 @@ def check_hostname(name: str, what: str = "hostname") -> None:
 
 
 def write(directory: str, record: ContainerRecord) -> None:
-    """Write the three files into the container's directory, as known before a start.
+    """Write the three files into a new container's directory, as known before a start.
 
     Raises:
         InvalidArgument: a hostname or an ``--add-host`` entry that does not fit on its line.
     """
     _write(f"{directory}/hostname", record.hostname + "\n")
-    update(directory, record, Networking())
+    if joined_container(record.config.network) is None:
+        networking = Networking()
+        _write(f"{directory}/hosts", _hosts(record, networking))
+        text = _resolv_conf(record.config, networking)
+        _write(f"{directory}/resolv.conf", text)
+        _write(f"{directory}/resolv.made", text)
 
 
 def update(directory: str, record: ContainerRecord, networking: Networking) -> None:
@@ -110,9 +115,33 @@ def _has_name_server(networking: Networking, config: ContainerConfig) -> bool:
     )
 
 
-def _host_resolvers(*, own: bool) -> tuple[list[str], list[str], list[str]]:
+def _host_resolvers(*, own: bool) -> Resolvers:
     """The host's name servers, search domains and options. Its loopback ones are useless inside (as
     Docker), unless the container has the host's network (own)."""
+    global _parsed
+    stamp = resolvers_stamp()
+    if _parsed is None or _parsed[0] != stamp:
+        _parsed = stamp, {own: _parse_resolvers(own) for own in (False, True)}
+    return _parsed[1][own]
+
+
+Resolvers = tuple[list[str], list[str], list[str]]
+_parsed: tuple[object, dict[bool, Resolvers]] | None = None
+
+
+def resolvers_stamp() -> object:
+    """Another one whenever the host's resolv.conf is."""
+    stamps = []
+    for path in ("/etc/resolv.conf", _STUB):
+        try:
+            found = os.stat(path)
+            stamps.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        except OSError:
+            stamps.append((0, 0, 0, 0))
+    return stamps
+
+
+def _parse_resolvers(own: bool) -> Resolvers:
     text = _read("/etc/resolv.conf", "")
     if "nameserver 127.0.0.53" in text and not own:
         text = _read(_STUB, text)

@@ -246,8 +246,11 @@ def told(
         code = status
         return status
 
-    for action in ("exec_create", "exec_start"):
-        journal.container(command_line(action, request.args), record, execID=exec_id)
+    actions = (
+        command_line("exec_create", request.args),
+        command_line("exec_start", request.args),
+    )
+    journal.containers(actions, record, execID=exec_id)
     try:
         yield ended
     except Detached:
@@ -260,6 +263,51 @@ def told(
     finally:
         if not left or code:
             journal.container("exec_die", record, execID=exec_id, exitCode=str(code))
+
+
+class Bases:
+    """What of a container's ``config.json`` each exec in it needs, of those used last: reading and
+    decoding it takes as long as all else that the engine does for an exec."""
+
+    LIMIT = 64
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], dict[str, Any], Filter | None]] = {}
+
+    @staticmethod
+    def signature(path: str) -> tuple[int, ...]:
+        """Changes with the file, which is only ever replaced as a whole; empty: there is none."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def get(self, path: str, signature: tuple[int, ...]) -> tuple[dict[str, Any], Filter | None]:
+        """(configuration, filter) as they were kept; an empty one if they are not, or not any
+        more."""
+        known = self._known.get(path)
+        if known is None or known[0] != signature:
+            return {}, None
+        return known[1], known[2]
+
+    def keep(
+        self, path: str, signature: tuple[int, ...], spec: dict[str, Any], seccomp: Filter | None
+    ) -> None:
+        """
+        Args:
+            signature: from before the file was read.
+        """
+        if len(self._known) >= self.LIMIT:
+            self._known.clear()
+        needed = {
+            "process": spec["process"],
+            "linux": {"namespaces": spec["linux"]["namespaces"]},
+        }
+        self._known[path] = signature, needed, seccomp
+
+
+BASES = Bases()
 
 
 def make_plan(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
 from ..errors import StoreError
+
+Made = TypeVar("Made")
 
 MAX_SIZE = 16 << 20  # bytes; of a container.json: the kernel takes 6 MiB of arguments at most
 
@@ -37,8 +42,16 @@ def check_version(found: int, known: int, path: str) -> None:
         )
 
 
-def read_file(path: str, limit: int = MAX_SIZE) -> bytes | None:
+def read_file(
+    path: str,
+    limit: int = MAX_SIZE,
+    *,
+    opened: Callable[[os.stat_result], object] | None = None,
+) -> bytes | None:
     """A file's content; None if there is no such file.
+
+    Args:
+        opened: told what is about to be read.
 
     Raises:
         OSError: it could not be read, or is a link.
@@ -49,6 +62,8 @@ def read_file(path: str, limit: int = MAX_SIZE) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
+        if opened is not None:
+            opened(os.fstat(fd))
         data = os.read(fd, 65536)
         if len(data) == 65536:
             parts = [data]
@@ -59,3 +74,53 @@ def read_file(path: str, limit: int = MAX_SIZE) -> bytes | None:
         return data
     finally:
         os.close(fd)
+
+
+class Remembered(Generic[Made]):
+    """What was made of files that are read again and again: one that is still the same costs a
+    stat instead of open, read and parsing.
+
+    A file is the same while device, inode, size and both times are. Two contents within one tick of
+    the file system's clock could have all of that in common, so nothing is remembered of a file
+    that changed less than ``SETTLED`` ago.
+
+    Args:
+        make: the value, of content and path; what it raises is passed on, and not remembered.
+    """
+
+    SETTLED = 100_000_000  # nanoseconds; a tick is 10 ms at most
+    MOST = 4096  # files; beyond that all are forgotten
+
+    def __init__(self, make: Callable[[bytes, str], Made]) -> None:
+        self._make = make
+        self._known: dict[str, tuple[tuple[int, ...], Made]] = {}
+
+    def get(self, path: str) -> Made | None:
+        """The value; None if there is no such file. It is shared: nobody changes it.
+
+        Raises:
+            OSError: it could not be read, or is a link.
+        """
+        known = self._known.get(path)
+        if known is not None:
+            try:
+                found = os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if known[0] == _stamp(found):
+                return known[1]
+        opened: list[os.stat_result] = []
+        data = read_file(path, opened=opened.append)
+        if data is None:
+            return None
+        made = self._make(data, path)
+        # By its stamp before it was read: what is written meanwhile makes it another one.
+        if 0 <= opened[0].st_ctime_ns < time.time_ns() - self.SETTLED:
+            if len(self._known) >= self.MOST:
+                self._known = {}
+            self._known[path] = _stamp(opened[0]), made
+        return made
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_dev

@@ -108,14 +108,18 @@ def flatten(
     seccomp: Filter | None,
     group_add: list[str],
     init: bool,
+    idle: bool = False,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
+    wait: bool = False,
 ) -> Plan:
     """The plan for a container's init.
 
     Args:
+        idle: that is the helper itself (``ContainerConfig.idle``).
         network: see there; None: a namespace with the loopback interface alone, or the host's.
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
+        wait: the helper stays there, confined, until it is told the command.
     """
     builder = PlanBuilder()
     linux = spec["linux"]
@@ -154,15 +158,21 @@ def flatten(
     if spec["root"]["readonly"]:
         builder.op(core.OP_ROOT_READONLY)
     namespaces = sum(NAMESPACES[kind] for kind in kinds if kind != "cgroup")
+    launcher = [] if idle else ["fastbox-init", "--"] if init else ["fastbox-exec"]
+    flags = core.P_INIT if init else 0
+    process = spec["process"]
+    if wait:
+        launcher, flags = ["fastbox-wait", *(["--init"] if init else [])], core.P_WAIT
+        process = {**process, "args": []}
     data = finish(
         builder,
-        spec["process"],
+        process,
         user=spec["annotations"]["dev.fastbox.user"],
         group_add=group_add,
         namespaces=namespaces,
         seccomp=seccomp,
-        flags=core.P_KEYRING | (core.P_INIT if init else 0),
-        launcher=["fastbox-init", "--"] if init else ["fastbox-exec"],
+        flags=core.P_KEYRING | flags,
+        launcher=launcher,
     )
     return Plan(data, builder.descriptions)
 

@@ -20,7 +20,7 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 def inspect(container: Container) -> dict[str, Any]:
     """Docker's JSON of a container; ``SizeRw`` and ``SizeRootFs`` where the sizes are known."""
-    record, directory = container.record, container.directory
+    record, bundle = container.record, container.bundle
     config = record.config
     result: dict[str, Any] = {
         "Id": record.id,
@@ -29,9 +29,9 @@ def inspect(container: Container) -> dict[str, Any]:
         "Args": record.args,
         "State": _state(container),
         "Image": record.image_id,
-        "ResolvConfPath": f"{directory}/resolv.conf",
-        "HostnamePath": f"{directory}/hostname",
-        "HostsPath": f"{directory}/hosts",
+        "ResolvConfPath": f"{bundle}/resolv.conf",
+        "HostnamePath": f"{bundle}/hostname",
+        "HostsPath": f"{bundle}/hosts",
         "LogPath": container.log_path if config.log_driver == "cri" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .. import _core
+from .. import _core, tracing
 from .._core import launch as core
 from ..errors import FastboxError, LaunchError
 from ..events import container_attributes
@@ -20,7 +20,7 @@ from .plan import Filter
 from .record import ContainerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .cgroups import Cgroup
     from .store import ContainerStore
@@ -192,6 +192,7 @@ def window_of(streams: Streams | None) -> tuple[int, int]:
     return (0, 0) if shown is None else terminal.size(shown)
 
 
+@tracing.traced("plan")
 def make_plan(
     spec: dict[str, Any],
     record: ContainerRecord,
@@ -200,14 +201,19 @@ def make_plan(
     seccomp: Filter | None,
     window: tuple[int, int] = (0, 0),
     network: Network | None = None,
+    *,
+    wait: bool = False,
 ) -> Plan:
     """The launch plan of a container that is to start in ``cgroup``.
 
     Args:
         window: (rows, columns) of its terminal, if it has one; zeros: not known.
+        wait: see ``flatten``.
     """
+    # What runs in a box is not of its init's making, which has no need of limits: see ``runs``.
+    joins = not record.config.idle or cgroup.v2_dir is None
     view = CgroupView(
-        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values()],
+        procs=[f"{path}/cgroup.procs" for path in cgroup.v1_dirs.values() if joins],
         v1_mounts=list(cgroup.v1_dirs.items()),
         v2=cgroup.v2_dir is not None,
     )
@@ -218,8 +224,10 @@ def make_plan(
         seccomp=seccomp,
         group_add=record.config.group_add,
         init=record.config.init,
+        idle=record.config.idle,
         window=window,
         network=network,
+        wait=wait,
     )
 
 
@@ -244,6 +252,7 @@ def own_command(root: str, runtime: str, *words: str) -> list[str]:
     return [sys.executable, "-I", "-m", "fastbox", *options, *words]
 
 
+@tracing.traced("launch")
 def start(
     store: ContainerStore,
     record: ContainerRecord,
@@ -273,6 +282,7 @@ def start(
     """
     with contextlib.ExitStack() as stack:
         wires = _Wires(stack, record, streams, names)
+        start_both = core.start if tracing.active is None else _traced_start(plan)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, ready_read)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -283,7 +293,7 @@ def start(
             cgroup_fd = os.open(cgroup.v2_dir, flags)
             stack.callback(os.close, cgroup_fd)
         try:
-            pid, monitor = core.start(
+            pid, monitor = start_both(
                 plan.data,
                 stdio=wires.stdio,
                 monitor_path=os.fsencode(HELPER),
@@ -321,13 +331,20 @@ def start(
         finally:
             os.close(ready_write)
         # The monitor says that state.json stands; only its own copy of the pipe is left.
-        ready = os.read(ready_read, 1)
+        with tracing.span("monitor ready"):
+            ready = os.read(ready_read, 1)
         if ready != b"R":
             if not ready:
                 raise FastboxError("starting the container: its monitor ended at once")
             path = f"{store.runtime_directory(record.id)}/state.json"
             raise OSError(ready[0], os.strerror(ready[0]), path)
         return Started(pid, monitor, wires.keep_client())
+
+
+def _traced_start(plan: Plan) -> Callable[..., tuple[int, int]]:
+    from .traced import starter
+
+    return starter(plan, _STEPS)
 
 
 class _Wires:

@@ -367,6 +367,11 @@ class Lifecycle(Connecting, Starting):
         Raises:
             Conflict: it is running and force is not given.
         """
+        if container_id in self.prepared:
+            from .pool_prepare import throw_away
+
+            throw_away(self, [self.prepared.pop(container_id)])
+            return
         try:
             container = self.store.load(container_id)
         except StoreError:

@@ -12,6 +12,7 @@ from .config import ContainerConfig
 from .record import VERSION, ContainerRecord
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IDLE = "fastbox-idle"  # the mode of the helper that is PID 1 of a box
 # Labels that would steer the engine are the operator's to give, never an image's (CVE-2026-53488).
 RESERVED_LABELS = (
     "dev.fastbox.",
@@ -57,7 +58,7 @@ def merge(
         exposed_ports=ports.exposed(
             image_config.get("ExposedPorts") or {}, config.expose, config.publish
         ),
-        image_volumes=sorted(image_config.get("Volumes") or {}),
+        image_volumes=[] if config.idle else sorted(image_config.get("Volumes") or {}),
         image_cmd=image_config.get("Cmd"),
         image_entrypoint=image_config.get("Entrypoint"),
         stop_signal=config.stop_signal or image_config.get("StopSignal") or "SIGTERM",
@@ -68,6 +69,8 @@ def merge(
 
 def _argv(config: ContainerConfig, image: dict[str, Any]) -> list[str]:
     """ENTRYPOINT + (COMMAND or CMD); a new entrypoint drops the image's CMD."""
+    if config.idle:
+        return [IDLE]
     if config.entrypoint is None:
         entrypoint = list(image.get("Entrypoint") or [])
         command = config.command if config.command else list(image.get("Cmd") or [])
@@ -144,3 +147,19 @@ def _labels(config: ContainerConfig, image: dict[str, Any]) -> dict[str, str]:
         if not key.startswith(RESERVED_LABELS)
     }
     return {**inherited, **config.labels}
+
+
+def adopt(record: ContainerRecord, config: ContainerConfig) -> None:
+    """Have a record, made for another command, tell what ``config`` asks for.
+
+    Raises:
+        InvalidArgument: there is no command, or a value cannot be used.
+    """
+    image = {"Cmd": record.image_cmd, "Entrypoint": record.image_entrypoint}
+    argv = _argv(config, image)
+    record.path, record.args = argv[0], argv[1:]
+    record.env = environment((), record.env, config.env)
+    record.config.image = config.image
+    record.config.command, record.config.env = config.command, [*record.config.env, *config.env]
+    record.config.interactive = config.interactive
+    record.config.stdin_once, record.config.attach = config.stdin_once, config.attach

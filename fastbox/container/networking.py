@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .. import tracing
 from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..locks import lock
 from ..network import wishes
 from ..network.types import Attachment, Networking
 from . import names, process
+from .files import Remembered
 
 if TYPE_CHECKING:
     from ..network.attach import Connection, Host, Wanted
@@ -43,6 +45,7 @@ class ContainerNetworks:
         self.store = store
         self.networks = networks
         self._host: Host | None = None
+        self._files: Remembered[bytes] = Remembered(lambda data, path: data)
 
     @property
     def host(self) -> Host:
@@ -109,8 +112,14 @@ class ContainerNetworks:
         return f"{record.name}:{alias or target.removeprefix('/')}"
 
     # starting -----------------------------------------------------------------------------------
-    def connect(self, record: ContainerRecord, undo: contextlib.ExitStack) -> Connection | None:
+    @tracing.traced("network")
+    def connect(
+        self, record: ContainerRecord, undo: contextlib.ExitStack, *, unseen: bool = False
+    ) -> Connection | None:
         """Take what a start needs of its networks; None: it has none of its own.
+
+        Args:
+            unseen: nobody is told yet, see ``tell_connected``.
 
         Raises:
             FastboxError
@@ -118,10 +127,24 @@ class ContainerNetworks:
         if not record.networks:
             return None
         try:
-            return self.host.attach(self.wanted(record), undo)
+            wanted = self.wanted(record)
+            if unseen:
+                wanted = msgspec.structs.replace(wanted, unseen=True)
+            return self.host.attach(wanted, undo)
         except FastboxError as error:
             error.message = f"failed to set up container networking: {error.message}"
             raise
+
+    def tell_connected(self, record: ContainerRecord) -> None:
+        """The events that an unseen ``connect`` has left out."""
+        if not record.networks:
+            return
+        from ..network import attach
+
+        networking = attach.load(self.store.runtime_directory(record.id))
+        for place in networking.endpoints:
+            about = self.host.about(record.id, place)
+            self.store.journal.emit("network", "connect", place.network_id, about)
 
     def wanted(self, record: ContainerRecord) -> Wanted:
         """What is asked of the next run's networks."""
@@ -201,11 +224,14 @@ class ContainerNetworks:
     # looking ------------------------------------------------------------------------------------
     def of(self, container: Container) -> Networking:
         """What its current run has; empty when it does not run."""
-        from ..network import attach
-
         if not container.state.status.is_up:
             return Networking()
-        networking = attach.load(self.store.runtime_directory(container.id))
+        data = self._files.get(f"{self.store.runtime}/{container.id}/network.json")
+        if data is None:
+            return Networking()
+        from ..network import attach
+
+        networking = attach.parse(data)
         return networking if networking.run == container.state.run else Networking()
 
     def shown(self, container: Container) -> Networking | None:
@@ -365,6 +391,18 @@ class ContainerNetworks:
             if self.owes(container_id):
                 self.give_back(container_id)
 
+    def look_at(self, boxes: list[Container]) -> None:
+        """Set ``networking`` of every container that there is, and ``sweep``."""
+        links = self._links()
+        up = {box.id for box in boxes if box.state.status.is_up}
+        for box in boxes:
+            box.networking = self.shown(box)
+            if box.networking is not None and links:
+                links.difference_update(place.host_interface for place in box.networking.endpoints)
+        self._sweep_addresses(up)
+        if links:
+            self._sweep_links(links)
+
     def sweep(self, up: set[str]) -> None:
         """Give back what killed processes have left: addresses whose holder is gone, links whose
         namespace somebody keeps.
@@ -372,31 +410,35 @@ class ContainerNetworks:
         Args:
             up: ids of containers that run.
         """
-        from ..network import leases
+        self._sweep_addresses(up)
+        self._sweep_links(self._links())
 
-        def is_stale(holder: str) -> bool:
-            return holder.partition("/")[0] not in up and self._is_stale(holder)
-
+    def _sweep_addresses(self, up: set[str]) -> None:
         base = f"{self.store.runtime}/networks"
         for network_id in _with_leases(base):
+            from ..network import leases
+
             with contextlib.suppress(OSError):
-                leases.free_stale(self.store.runtime, network_id, is_stale)
+                leases.free_stale(self.store.runtime, network_id, up, self._is_stale)
         with contextlib.suppress(FileNotFoundError):
             for container_id in os.listdir(f"{base}/boxes"):
                 if container_id not in up and names.is_id(container_id):
                     self.give_back(container_id)
-        self._sweep_links()
 
-    def _sweep_links(self) -> None:
-        import _socket as socket
+    def _links(self) -> set[str]:
+        """The host's ends of this store's links. To be asked before those are read that tell them:
+        what is made meanwhile is not found, and what is found has been told before."""
+        from ..network import options
 
-        from ..network import attach, messages
+        prefix = options.link_prefix(self.store.root)
+        return {name for name in _interfaces() if name.startswith(prefix)}
 
-        prefix = attach.link_prefix(self.store.root)
-        found = {name for _, name in socket.if_nameindex() if name.startswith(prefix)}
+    def _sweep_links(self, found: set[str]) -> None:
+        """Delete those of ``_links`` that no container has."""
         if not found:
             return
-        # After that: what is made meanwhile is not found, and what is found has been told before.
+        from ..network import attach, messages
+
         for container_id in self.store.ids():
             networking = attach.load(self.store.runtime_directory(container_id))
             found -= {place.host_interface for place in networking.endpoints}
@@ -442,6 +484,19 @@ class ContainerNetworks:
         tell()
         if not process.is_alive(*self.store.init(record.id)):  # and its monitor has seen the old
             host.finish(directory, every)
+
+
+def _interfaces() -> Iterator[str]:
+    """Names of the interfaces. A dump by netlink, which if_nameindex is, costs five times as
+    much."""
+    try:
+        with open("/proc/thread-self/net/dev", encoding="ascii", errors="replace") as file:
+            for line in file:
+                yield line.partition(":")[0].lstrip(" ")
+    except OSError:
+        import _socket as socket
+
+        yield from (name for _, name in socket.if_nameindex())
 
 
 def _with_leases(base: str) -> list[str]:

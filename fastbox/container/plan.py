@@ -11,6 +11,7 @@ from .._core import launch
 
 _HEADER = struct.Struct("=22I6Q")
 _OP = struct.Struct("=HH5I3Q")
+OP_SIZE = _OP.size
 _PAIR = struct.Struct("=II")
 
 

@@ -7,9 +7,13 @@ import select
 import signal
 
 
-def stat_fields(pid: int) -> list[bytes]:
+def stat_fields(pid: int, most: int = -1) -> list[bytes]:
     """proc_pid_stat(5) from field 3, the state, on: the name before may hold anything. Empty if the
-    process is gone."""
+    process is gone.
+
+    Args:
+        most: fields that are wanted one by one; the rest is one text at the end.
+    """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -20,16 +24,34 @@ def stat_fields(pid: int) -> list[bytes]:
         return []
     finally:
         os.close(fd)
-    return data[data.rfind(b")") + 2 :].split()
+    return data[data.rfind(b")") + 2 :].split(b" ", most)
 
 
 def start_time(pid: int) -> int:
     """Start time of a process in clock ticks since boot (proc(5), stat field 22); 0 if it is gone
     or a zombie."""
-    fields = stat_fields(pid)
+    fields = stat_fields(pid, 20)
     if not fields or fields[0] in (b"Z", b"X"):
         return 0
     return int(fields[19])
+
+
+def own() -> tuple[int, int]:
+    """(pid, start time) of this process."""
+    global _own
+    pid = os.getpid()
+    if _own[0] != pid:  # the first time, or after a fork
+        _own = pid, start_time(pid)
+    return _own
+
+
+_own = (0, 0)
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is gone, or on its way out (PF_EXITING in field 9)."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & 0x4)
 
 
 def boot_id() -> str:

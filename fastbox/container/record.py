@@ -15,7 +15,7 @@ from ..network.types import Attachment, Networking
 from ..oci.healthcheck import Healthcheck
 from .config import ContainerConfig
 
-VERSION = 2
+VERSION = 3
 
 
 class Status(str, enum.Enum):
@@ -179,6 +179,7 @@ class Container(msgspec.Struct, kw_only=True):
     """A stored container with its state; what ``Engine.containers()`` lists.
 
     Attributes:
+        bundle: where its config.json and its files of /etc are.
         networking: what its current run has of networks; None while it does not run.
         warnings: what whoever made it should know; of ``Engine.create`` only.
     """
@@ -186,6 +187,7 @@ class Container(msgspec.Struct, kw_only=True):
     record: ContainerRecord
     state: ContainerState
     directory: str
+    bundle: str
     size_rw: int | None = None
     size_root: int | None = None
     networking: Networking | None = None

@@ -58,14 +58,12 @@ _OWN_DEVICES = (
 )
 
 
-def build(
-    record: ContainerRecord, *, rootfs: str, directory: str, cgroup_path: str
-) -> dict[str, Any]:
+def build(record: ContainerRecord, *, rootfs: str, files: str, cgroup_path: str) -> dict[str, Any]:
     """The runtime configuration.
 
     Args:
         rootfs: what ``root.path`` says.
-        directory: the container's directory, source of the /etc files.
+        files: the directory of the files for its /etc.
         cgroup_path: as ``linux.cgroupsPath``.
 
     Raises:
@@ -79,7 +77,7 @@ def build(
         "root": {"path": rootfs, "readonly": config.read_only},
         "hostname": record.hostname,
         **({"domainname": config.domainname} if config.domainname else {}),
-        "mounts": _mounts(record, directory),
+        "mounts": _mounts(record, files),
         "annotations": {"dev.fastbox.user": record.user, **config.annotations},
         "linux": _linux(record, caps, cgroup_path),
     }
@@ -199,7 +197,7 @@ def _thermal_throttle() -> list[str]:
     ]
 
 
-def _mounts(record: ContainerRecord, directory: str) -> list[dict[str, Any]]:
+def _mounts(record: ContainerRecord, files: str) -> list[dict[str, Any]]:
     config = record.config
     sysfs_ro = [] if config.privileged else ["ro"]
     defaults = [
@@ -222,11 +220,8 @@ def _mounts(record: ContainerRecord, directory: str) -> list[dict[str, Any]]:
         ),
     ]
     etc_options = ["bind", "rprivate", *(["ro"] if config.read_only else [])]
-    other = networking.joined_container(config.network)
-    if other is not None:  # its files are those of the network
-        directory = f"{os.path.dirname(directory)}/{other}"
     for name in ("resolv.conf", "hostname", "hosts"):
-        defaults.append(_mount(f"/etc/{name}", "bind", f"{directory}/{name}", etc_options))
+        defaults.append(_mount(f"/etc/{name}", "bind", f"{files}/{name}", etc_options))
     asked = [_user_mount(point, record) for point in record.mounts]
     targets = {mount["destination"] for mount in asked}
     kept = [mount for mount in defaults if mount["destination"] not in targets]

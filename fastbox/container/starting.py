@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from .. import durable
+from .. import durable, tracing
 from ..errors import Conflict, Detached, FastboxError, LaunchError, NotFound, StoreError
 from ..locks import lock
 from ..network.types import Networking
 from . import cgroups, etc_files, graph, launch, restarts, seccomp, spec
 from .access import Access
 from .cgroups import Cgroup
-from .flatten import Network
+from .flatten import Network, Plan
 from .plan import Filter
 from .record import ContainerRecord, Status
 from .store import storing
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..network.attach import Connection
     from ..volume.store import VolumeStore
     from .networking import ContainerNetworks
+    from .pool_prepare import Prepared
     from .store import ContainerStore
 
 
@@ -54,6 +55,7 @@ class Starting(Access):
         self.layers_dir = layers_dir
         self.networks = networks
         self.supervise = supervise
+        self.prepared: dict[str, Prepared] = {}  # got by ``create``, to be started now
 
     if TYPE_CHECKING:
 
@@ -72,6 +74,11 @@ class Starting(Access):
         Raises:
             FastboxError
         """
+        if container_id in self.prepared:
+            from . import pool_take
+
+            pool_take.start(self, self.prepared.pop(container_id))
+            return
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self._check_startable(record).is_up:
@@ -106,6 +113,12 @@ class Starting(Access):
             if again and record.config.restart.is_set:
                 restarts.begin(self.store, record.id)
             raise
+
+    def start_held(self, container_id: str, streams: launch.Streams) -> launch.Started:
+        """Start with a client's streams, and leave the client's connection to the caller."""
+        with self.store.locked(container_id) as directory:
+            record = self.store.load_record(container_id)
+            return self._start_by_hand(record, directory, streams)
 
     def start_again(self, container_id: str, after_run: int) -> bool:
         """Start what its restart policy is to start, once: only when run ``after_run`` was the
@@ -154,6 +167,10 @@ class Starting(Access):
         from .pumps import Pumps
         from .session import Session
 
+        if container_id in self.prepared:
+            from . import pool_take
+
+            return pool_take.run_attached(self, self.prepared.pop(container_id), streams)
         with Pumps() as pumps, contextlib.ExitStack() as stack:
             with self.store.locked(container_id) as directory:
                 record = self.store.load_record(container_id)
@@ -170,7 +187,8 @@ class Starting(Access):
             try:
                 self._tell_supervisor(record)
                 relay = tty and record.config.interactive
-                status = session.serve(streams, relay_input=relay)
+                with tracing.span("attached run"):
+                    status = session.serve(streams, relay_input=relay)
             except Detached:
                 raise
             except BaseException:  # interrupted: nobody will look after it any more
@@ -180,12 +198,17 @@ class Starting(Access):
                 raise
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
             with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
-                self._remove_ended(record)
+                with tracing.span("removal"):
+                    self._remove_ended(record)
+        elif record.config.auto_remove and tracing.active is not None:
+            from .traced import await_removal
+
+            await_removal(started.monitor_pid)
         return status
 
     def _config(self, record: ContainerRecord) -> dict[str, Any]:
         """The container's config.json; what does not hold what it must is found when it is used."""
-        path = f"{self.store.directory(record.id)}/config.json"
+        path = f"{self.store.bundle(record)}/config.json"
         try:
             with open(path, "rb") as file:
                 config = orjson.loads(file.read())
@@ -199,7 +222,7 @@ class Starting(Access):
             yield self._config(record)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(
-                f"{self.store.directory(record.id)}/config.json is damaged: {error!r}",
+                f"{self.store.bundle(record)}/config.json is damaged: {error!r}",
                 hint="remove the container and create it again",
             ) from error
 
@@ -212,12 +235,7 @@ class Starting(Access):
     def _launch_now(
         self, record: ContainerRecord, directory: int, streams: launch.Streams | None
     ) -> launch.Started:
-        runtime = self.store.runtime_directory(record.id)
-        os.makedirs(runtime, mode=0o700, exist_ok=True)
-        marks = self.store.pause_mark(record.id), self.store.more_cgroups(record.id)
-        for path in (*marks, f"{runtime}/renamed"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        run = self._next_run(record)
         with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
             try:
                 joined = self.networks.joined_namespace(record, held)
@@ -225,12 +243,24 @@ class Starting(Access):
                 for item in connection.kept if connection is not None else []:
                     held.callback(item.close)  # the monitor has its own
                 network = self._network(record, connection, joined, held)
-                started = self._launch_on(record, directory, streams, network, connection)
+                started = self._launch_on(record, directory, run, streams, network, connection)
             except FastboxError as error:
                 self._remember_failure(record, error)
                 raise
             undo.pop_all()
         return started
+
+    def _next_run(self, record: ContainerRecord) -> int:
+        """The number of a new run; what is left of the last one in the runtime directory, and does
+        not hold for this one, is removed."""
+        runtime, run = self.store.runtime_directory(record.id), self.store.last_run(record.id) + 1
+        if run > 1 or not os.path.isdir(runtime):
+            os.makedirs(runtime, mode=0o700, exist_ok=True)
+            marks = self.store.pause_mark(record.id), self.store.more_cgroups(record.id)
+            for path in (*marks, f"{runtime}/renamed"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        return run
 
     def _network(
         self,
@@ -270,29 +300,30 @@ class Starting(Access):
         self,
         record: ContainerRecord,
         directory: int,
+        run: int,
         streams: launch.Streams | None,
         network: Network | None,
         connection: Connection | None,
     ) -> launch.Started:
         networking = connection.networking if connection is not None else Networking()
-        etc_files.update(self.store.directory(record.id), record, networking)
+        fresh = self.store.templates.take(record)
+        if fresh is None or networking.endpoints or fresh.resolvers != etc_files.resolvers_stamp():
+            etc_files.update(self.store.bundle(record), record, networking)
         cgroup = self._make_cgroup(record)
         try:
-            root = graph.of(record).root(
-                self.store, record, self.layers_dir, lasting=not record.config.auto_remove
-            )
-            with self._using_config(record) as config:
-                window = launch.window_of(streams) if record.config.tty else (0, 0)
-                plan = launch.make_plan(
-                    config, record, root, cgroup, self.seccomp_of(config), window, network
-                )
+            template = fresh.template if fresh is not None and network is None else None
+            plan = template.plan(record, cgroup) if template is not None else None
+            if plan is None:
+                plan = self._plan(record, cgroup, streams, network)
+                if template is not None and not record.config.tty:
+                    template.keep_plan(record, cgroup, plan)
             return launch.start(
                 self.store,
                 record,
                 plan,
                 cgroup,
                 directory=directory,
-                run=self.store.last_run(record.id) + 1,
+                run=run,
                 cleanup=launch.end_command(self.root, self.store.runtime, record),
                 streams=streams,
                 ports=[item.fileno() for item in connection.sockets] if connection else (),
@@ -305,6 +336,22 @@ class Starting(Access):
             cgroup.remove()
             raise
 
+    def _plan(
+        self,
+        record: ContainerRecord,
+        cgroup: Cgroup,
+        streams: launch.Streams | None,
+        network: Network | None,
+    ) -> Plan:
+        root = graph.of(record).root(
+            self.store, record, self.layers_dir, lasting=not record.config.auto_remove
+        )
+        with self._using_config(record) as config:
+            window = launch.window_of(streams) if record.config.tty else (0, 0)
+            return launch.make_plan(
+                config, record, root, cgroup, self.seccomp_of(config), window, network
+            )
+
     def seccomp_of(self, config: dict[str, Any]) -> Filter | None:
         """The compiled filter of a runtime configuration, cached below the runtime directory."""
         section = config["linux"].get("seccomp")
@@ -313,6 +360,7 @@ class Starting(Access):
         program = seccomp.compile(section, f"{self.store.runtime}/cache/seccomp")
         return Filter(program, seccomp.filter_flags(section))
 
+    @tracing.traced("cgroup")
     def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
         nodes = spec.asked_devices(record)
         return cgroups.create(

@@ -1,9 +1,10 @@
 """Containers on disk: directories, names, records, and the state that files and kernel tell.
 
-root/containers/ID/   container.json config.json upper/ work/ hosts hostname resolv.conf
-                      container.log exit; an flock on the directory is the container's lock
+root/containers/ID/   container.json upper/ work/ container.log exit; an flock on the directory is
+                      the container's lock
+                      config.json hosts hostname resolv.conf: the bundle
 root/names/NAME       symlink to ID; making it reserves the name
-runtime/ID/           state.json, written by the monitor
+runtime/ID/           state.json, written by the monitor; the bundle of an auto_remove container
 root/trash/           directories renamed away, being deleted
 """
 
@@ -22,8 +23,9 @@ from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFoun
 from ..events import Journal
 from ..locks import lock
 from . import names, process
-from .files import MAX_SIZE, check_version, read_file, version_of
+from .files import MAX_SIZE, Remembered, check_version, read_file, version_of
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
+from .templates import Templates
 
 LOST_EXIT_CODE = 255
 
@@ -51,6 +53,26 @@ class _ExitFile(msgspec.Struct):
     finished_at: str
     error: str = ""
     version: int = 1
+
+
+def _parse_state(data: bytes, path: str) -> _StateFile | None:
+    try:
+        running = _state_decoder.decode(data)
+    except msgspec.DecodeError:
+        return None
+    check_version(running.version, 1, path)
+    if running.boot_id and running.boot_id != process.boot_id():
+        running.pid = running.monitor_pid = 0
+    return running
+
+
+def _parse_exit(data: bytes, path: str) -> _ExitFile | None:
+    try:
+        ended = _exit_decoder.decode(data)
+    except msgspec.DecodeError:
+        return None
+    check_version(ended.version, 1, path)
+    return ended
 
 
 class _Failure(msgspec.Struct, omit_defaults=True):
@@ -93,6 +115,11 @@ class ContainerStore:
         self.trash = f"{root}/trash"
         self.runtime = runtime
         self.journal = Journal(root)
+        self.templates = Templates()
+        # By bytes: a record is its reader's to change.
+        self._records: Remembered[bytes] = Remembered(lambda data, path: data)
+        self._states: Remembered[_StateFile | None] = Remembered(_parse_state)
+        self._exits: Remembered[_ExitFile | None] = Remembered(_parse_exit)
 
     def prepare(self) -> None:
         """Make the directories that hold containers; empty the trash that a killed process left."""
@@ -110,6 +137,13 @@ class ContainerStore:
     def runtime_directory(self, container_id: str) -> str:
         """Where state.json is."""
         return f"{self.runtime}/{container_id}"
+
+    def bundle(self, record: ContainerRecord) -> str:
+        """Where config.json and the files of /etc are. One that does not outlive its run, and so
+        not the machine's, has them where making files costs next to nothing."""
+        if record.config.auto_remove and record.version > 2:
+            return self.runtime_directory(record.id)
+        return self.directory(record.id)
 
     @contextlib.contextmanager
     def locked(self, container_id: str) -> Iterator[int]:
@@ -254,7 +288,7 @@ class ContainerStore:
     def ids(self) -> list[str]:
         """All ids, in no order."""
         try:
-            return [entry for entry in os.listdir(self.containers) if names.is_id(entry)]
+            return list(filter(names.is_id, os.listdir(self.containers)))
         except FileNotFoundError:
             return []
 
@@ -266,13 +300,16 @@ class ContainerStore:
         """
         record = self.load_record(container_id)
         return Container(
-            record=record, state=self.state(record), directory=self.directory(container_id)
+            record=record,
+            state=self.state(record),
+            directory=self.directory(container_id),
+            bundle=self.bundle(record),
         )
 
     def load_record(self, container_id: str) -> ContainerRecord:
         """The fixed part; see ``load``."""
-        path = f"{self.directory(container_id)}/container.json"
-        data = read_file(path)
+        path = f"{self.containers}/{container_id}/container.json"
+        data = self._records.get(path)
         if data is None:
             raise NotFound(f"No such container: {container_id}")
         try:
@@ -324,14 +361,15 @@ class ContainerStore:
 
     def _state(self, record: ContainerRecord) -> ContainerState:
         running = self._state_file(record.id)
+        if running is not None and process.is_alive(running.pid, running.pid_starttime):
+            return self._up(record, running)
         ended = self._exit_file(record.id)
         if running is not None and (ended is None or ended.run < running.run):
-            if process.is_alive(running.pid, running.pid_starttime):
-                return self._up(record, running)
+            # Init has ended. Whether its monitor has, and only then whether it left a record.
             monitored = process.is_alive(running.monitor_pid, running.monitor_starttime)
             ended = self._exit_file(record.id)  # it may have been written since we looked
             if ended is None or ended.run < running.run:
-                # Init has ended; while the monitor lives, its record is about to come.
+                # While the monitor lives, its record is about to come.
                 return self._up(record, running) if monitored else self._lost(running)
         lost = self._lost_run(record.id, ended) if running is None else None
         if lost is not None:
@@ -384,7 +422,7 @@ class ContainerStore:
         return f"{self.runtime_directory(container_id)}/paused"
 
     def _is_frozen(self, record: ContainerRecord) -> bool:
-        if not os.path.exists(self.pause_mark(record.id)):
+        if not os.access(self.pause_mark(record.id), os.F_OK):
             return False
         from . import cgroups
 
@@ -425,28 +463,10 @@ class ContainerStore:
         return ContainerState(exit_code=failure.exit_code, error=failure.error)
 
     def _state_file(self, container_id: str) -> _StateFile | None:
-        data = read_file(f"{self.runtime_directory(container_id)}/state.json")
-        try:
-            running = _state_decoder.decode(data) if data else None
-        except msgspec.DecodeError:
-            return None
-        if running is None:
-            return None
-        check_version(running.version, 1, f"{self.runtime_directory(container_id)}/state.json")
-        if running.boot_id and running.boot_id != process.boot_id():
-            running.pid = running.monitor_pid = 0
-        return running
+        return self._states.get(f"{self.runtime}/{container_id}/state.json")
 
     def _exit_file(self, container_id: str) -> _ExitFile | None:
-        path = f"{self.directory(container_id)}/exit"
-        data = read_file(path)
-        try:
-            ended = _exit_decoder.decode(data) if data else None
-        except msgspec.DecodeError:
-            return None
-        if ended is not None:
-            check_version(ended.version, 1, path)
-        return ended
+        return self._exits.get(f"{self.containers}/{container_id}/exit")
 
     @contextlib.contextmanager
     def exit_code_kept(self, container_id: str) -> Iterator[Callable[[], int | None]]:
@@ -552,6 +572,7 @@ class ContainerStore:
                     continue
                 with lock(path, blocking=False):
                     self._free_names()
+                    _remove_cgroup(path)
                     self._delete(entry)
 
     def _free_names(self) -> None:
@@ -564,8 +585,11 @@ class ContainerStore:
         without a container. Whatever somebody holds the lock of is being worked on."""
         self._empty_trash()
         for container_id in self.ids():
-            if os.path.exists(f"{self.directory(container_id)}/container.json"):
+            directory = self.directory(container_id)
+            if os.path.exists(f"{directory}/container.json"):
                 continue
+            if os.path.exists(f"{directory}/prepared.json"):
+                continue  # a pool's, see ``pool_sweep``
             try:
                 with lock(self.directory(container_id), blocking=False):
                     if not os.path.exists(f"{self.directory(container_id)}/container.json"):
@@ -573,3 +597,14 @@ class ContainerStore:
             except (OSError, StoreError):
                 continue
         self._free_names()
+
+
+def _remove_cgroup(path: str) -> None:
+    """Remove what a monitor that was killed at its end has not: it does so last of all."""
+    from . import cgroups
+
+    with contextlib.suppress(FastboxError, msgspec.DecodeError):
+        data = read_file(f"{path}/container.json")
+        if data is not None:
+            record = _record_decoder.decode(data)
+            cgroups.open_existing(cgroups.detect(), record.cgroup_path).remove()

@@ -75,7 +75,7 @@ def update(
         record.config = new
         with storing("storing it"):
             # The record last: it is what counts.
-            _write_resources(store.directory(record.id), new, sync=not old.auto_remove)
+            _write_resources(store.bundle(record), new, sync=not old.auto_remove)
             store.save_record(record, sync=not old.auto_remove)
         undo.pop_all()
 
@@ -225,9 +225,9 @@ def _standing_still(store: ContainerStore, container_id: str, cgroup: Cgroup) ->
             os.unlink(mark)
 
 
-def _write_resources(directory: str, config: ContainerConfig, *, sync: bool) -> None:
+def _write_resources(bundle: str, config: ContainerConfig, *, sync: bool) -> None:
     """The limits in config.json, for whoever reads it as a runtime's; its devices stay."""
-    path = os.path.join(directory, "config.json")
+    path = os.path.join(bundle, "config.json")
     with open(path, "rb") as file:
         spec = orjson.loads(file.read())
     resources = spec["linux"]["resources"]

@@ -85,7 +85,7 @@ class View:
 
     def is_root_mount(self, fd: int) -> bool:
         """Whether ``fd`` is on the mount of the root itself, not on one below it."""
-        return _mount_id(fd) == _mount_id(self.root)
+        return mount_id(fd) == mount_id(self.root)
 
 
 def of_running(container: Container, *, mounts: bool = True) -> View | None:
@@ -186,7 +186,8 @@ def _describe(error: core.StepError, plan: Plan, record: ContainerRecord) -> Fas
     )
 
 
-def _mount_id(fd: int) -> str:
+def mount_id(fd: int) -> str:
+    """What tells the mount of an open file from others."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
         for line in file:
             if line.startswith("mnt_id:"):

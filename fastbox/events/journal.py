@@ -79,6 +79,25 @@ def _fragment(about: Labels, labels: Labels) -> bytes:
     return text[1:-1]
 
 
+def _clean_fragment(attributes: Labels) -> bytes:
+    return _fragment({key: _text(value) for key, value in attributes.items()}, {})
+
+
+def _line(kind: str, action: str, actor: str, fragment: bytes) -> bytes:
+    """An event of now."""
+    try:
+        what = orjson.dumps(action)
+    except (TypeError, ValueError):
+        what = orjson.dumps(_text(action))
+    return b'{"Type":"%b","Action":%b,"Actor":{"ID":%b,"Attributes":{%b}},"timeNano":%d}\n' % (
+        kind.encode(),
+        what,
+        orjson.dumps(actor),
+        fragment,
+        time.time_ns(),
+    )
+
+
 class Journal:
     """The writing end of a store's journal. Threads and processes may share one.
 
@@ -99,11 +118,17 @@ class Journal:
         Args:
             extra: further attributes.
         """
+        self.containers((action,), record, **extra)
+
+    def containers(self, actions: tuple[str, ...], record: _Record, **extra: str) -> None:
+        """The same for what happened one right after the other."""
         try:
             about = {**_about(record), **extra} if extra else _about(record)
-            self._append("container", action, record.id, _fragment(about, record.labels))
+            fragment = _fragment(about, record.labels)
         except (TypeError, ValueError):  # not UTF-8
-            self.emit("container", action, record.id, {"name": record.name, **extra})
+            fragment = _clean_fragment({"name": record.name, **extra})
+        lines = [_line("container", action, record.id, fragment) for action in actions]
+        self._append(b"".join(lines))
 
     def image(
         self, action: str, image: str, name: str, config: dict[str, object] | None = None
@@ -139,21 +164,10 @@ class Journal:
         try:
             fragment = _fragment(attributes, labels or {})
         except (TypeError, ValueError):  # not UTF-8
-            fragment = _fragment({k: _text(v) for k, v in attributes.items()}, {})
-        self._append(kind, action, actor, fragment)
+            fragment = _clean_fragment(attributes)
+        self._append(_line(kind, action, actor, fragment))
 
-    def _append(self, kind: str, action: str, actor: str, fragment: bytes) -> None:
-        try:
-            what = orjson.dumps(action)
-        except (TypeError, ValueError):
-            what = orjson.dumps(_text(action))
-        line = b'{"Type":"%b","Action":%b,"Actor":{"ID":%b,"Attributes":{%b}},"timeNano":%d}\n' % (
-            kind.encode(),
-            what,
-            orjson.dumps(actor),
-            fragment,
-            time.time_ns(),
-        )
+    def _append(self, lines: bytes) -> None:
         with contextlib.suppress(OSError):
             fd = self._open()
             try:
@@ -162,7 +176,7 @@ class Journal:
                     os.close(fd)
                     fd = -1
                     fd = self._open()
-                os.write(fd, line)
+                os.write(fd, lines)
             finally:
                 if fd >= 0:
                     os.close(fd)

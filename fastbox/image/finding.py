@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .layers import LayerStore
 
 _MAX_DEPTH = 4
+_MOST_KNOWN = 64
 
 
 class Loaded(msgspec.Struct, kw_only=True):
@@ -53,6 +54,7 @@ class Finding:
         blobs: BlobStore
         layers: LayerStore
         _loaded: dict[str, Loaded]
+        _resolved: dict[str, tuple[list[oci.Descriptor], Image]]
 
         def entries(self) -> list[oci.Descriptor]: ...
 
@@ -124,6 +126,18 @@ class Finding:
         entry, _ = self.find(name_or_id)
         self.load(entry)
         return self._image(self.image_id(entry))
+
+    def known(self, name_or_id: str) -> Image | None:
+        """What ``resolve`` said before, as long as the index is the same; sizes are those
+        of that time. None: ask ``resolve``."""
+        found = self._resolved.get(name_or_id)
+        return found[1] if found is not None and found[0] is self.entries() else None
+
+    def keep_known(self, name_or_id: str, image: Image) -> None:
+        """Remember what ``resolve`` said."""
+        while len(self._resolved) >= _MOST_KNOWN:
+            self._resolved.pop(next(iter(self._resolved)), None)
+        self._resolved[name_or_id] = self.entries(), image
 
     def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
         """The entry that ``text`` means, and the reference if it was by name, not by id.

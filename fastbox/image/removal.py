@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 BLOB_GRACE = 600.0  # seconds; see ``garbage``
 _MAX_DEPTH = 4
+POOLED = "(prepared)"  # in place of a container's name: no name has such characters
 
 
 class Reach(msgspec.Struct, kw_only=True):
@@ -108,11 +109,7 @@ def _remove(
             untagged, gone, replacement = _by_name(reference, same)
             if len(gone) == len(same) and users:
                 if not force:
-                    raise _conflict(
-                        reference.familiar,
-                        f"container {users[0][0][:12]} is using its referenced image"
-                        f" {image_id[7:19]}",
-                    )
+                    raise _conflict(reference.familiar, _use_of(users[0], image_id))
                 # A container uses it: the image stays without a name.
                 replacement = [_dangling(gone[0])]
         removed = [Removed(kind="untagged", what=name) for name in untagged]
@@ -202,8 +199,16 @@ def _check_by_id(
         return
     if len({name for e in same if (name := name_of(e))}) > 1:
         raise _conflict(short, "image is referenced in multiple repositories")
+    if users and users[0][1] == POOLED:
+        raise _conflict(short, _use_of(users[0], image_id))
     if users:
         raise _conflict(short, f"image is being used by stopped container {users[0][0][:12]}")
+
+
+def _use_of(user: tuple[str, str, bool], image_id: str) -> str:
+    if user[1] == POOLED:
+        return f"a pool keeps containers of it prepared (process {user[0]})"
+    return f"container {user[0][:12]} is using its referenced image {image_id[7:19]}"
 
 
 def _conflict(what: str, why: str, *, hard: bool = False) -> Conflict:

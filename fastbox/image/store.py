@@ -87,6 +87,7 @@ class ImageStore(Finding):
         self._reserve = os.path.join(self.directory, "reserve")
         self._index: tuple[tuple[int, int, int], list[oci.Descriptor]] | None = None
         self._loaded: dict[str, Loaded] = {}
+        self._resolved: dict[str, tuple[list[oci.Descriptor], Image]] = {}
         self.driver = "overlay"
         self._driver_checked = False
         self._ready = False
@@ -302,11 +303,10 @@ class ImageStore(Finding):
         """
         path = self._index_path
         try:
+            if self._index is not None and self._index[0] == _stamp(os.stat(path)):
+                return self._index[1]
             with open(path, "rb", opener=atomic.no_wait) as file:
-                found = os.fstat(file.fileno())
-                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-                if self._index is not None and self._index[0] == stamp:
-                    return self._index[1]
+                stamp = _stamp(os.fstat(file.fileno()))
                 data = file.read(_MAX_INDEX + 1)
         except FileNotFoundError as error:
             if os.path.isdir(self.blobs.directory):
@@ -508,3 +508,8 @@ class ImageStore(Finding):
 
 def _encoded(entries: list[oci.Descriptor]) -> bytes:
     return oci.encode(oci.Index(schema_version=2, media_type=oci.OCI_INDEX, manifests=entries))
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    """Another one whenever a file was replaced."""
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -36,7 +36,7 @@ class Wanted(msgspec.Struct, kw_only=True):
         names: under which it is known on each of its networks, besides the aliases there.
         exposed: ``PORT/PROTOCOL``, published too when publish_all.
         dns: name servers, instead of the host's.
-        directory: its runtime directory.
+        directory: its runtime directory. unseen: no event is told of it yet.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Wanted(msgspec.Struct, kw_only=True):
     exposed: list[str] = []
     dns: list[str] = []
     directory: str
+    unseen: bool = False
 
 
 class Connection(msgspec.Struct):
@@ -76,11 +77,6 @@ class Connection(msgspec.Struct):
     def netfilter_fd(self) -> int:
         """-1: none."""
         return -1 if self.netfilter is None else self.netfilter.fileno()
-
-
-def link_prefix(root: str) -> str:
-    """What the host's ends of a store's links are called: ``fbXXXXXX``, and eight digits more."""
-    return f"fb{options.store_hash(root)[:6]}"
 
 
 Joined = tuple[Network, Attachment, Endpoint]
@@ -111,7 +107,7 @@ class Host:
         self.table = table
         self.networks = store.runtime
         self.runtime = os.path.dirname(store.runtime)
-        self.prefix = link_prefix(store.root)
+        self.prefix = options.link_prefix(store.root)
         self.stale = stale
         self.running = running
         self.holder_of = holder_of
@@ -151,7 +147,7 @@ class Host:
         names.write_ports(self.networks, wanted.id, binding.relay_lines(networking.ports, to))
         self._open_ports(wanted, networking, netfilter)
         save(wanted.directory, networking)
-        for place in networking.endpoints:
+        for place in networking.endpoints if not wanted.unseen else []:
             about = self.about(wanted.id, place)
             self.store.journal.emit("network", "connect", place.network_id, about)
             undo.callback(self.store.journal.emit, "network", "disconnect", place.network_id, about)
@@ -369,6 +365,14 @@ def load(directory: str) -> Networking:
     """What the last run has, or had, of networks; empty: nothing."""
     try:
         with open(f"{directory}/{STATE}", "rb") as file:
-            return _decoder().decode(file.read())
-    except (FileNotFoundError, msgspec.DecodeError):
+            return parse(file.read())
+    except FileNotFoundError:
+        return Networking()
+
+
+def parse(data: bytes) -> Networking:
+    """The content of a ``network.json``; a damaged one is empty."""
+    try:
+        return _decoder().decode(data)
+    except msgspec.DecodeError:
         return Networking()

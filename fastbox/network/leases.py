@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple, TypeAlias
 
 from .. import locks
@@ -89,9 +89,18 @@ def free(runtime: str, network_id: str, address: str, holder: str) -> bool:
     return False
 
 
-def free_stale(runtime: str, network_id: str, stale: Stale) -> None:
-    """Free the addresses of holders that are gone, see ``take``."""
-    _free_stale(directory(runtime, network_id), stale)
+def free_stale(runtime: str, network_id: str, up: Container[str], stale: Stale) -> None:
+    """Free the addresses of holders that are gone, see ``take``.
+
+    Args:
+        up: ids of containers that run: about them, ``stale`` is not asked.
+    """
+    where = directory(runtime, network_id)
+    with contextlib.suppress(FileNotFoundError):
+        for address in os.listdir(where):
+            holder = _holder(where, address)
+            if holder and holder.partition("/")[0] not in up:
+                _free_if_stale(where, address, stale)
 
 
 def rename(runtime: str, network_id: str, address: str, holder: str) -> None:
@@ -247,9 +256,13 @@ def _free_stale(where: str, stale: Stale, family: int = 0) -> None:
     for address in names:
         if family and (":" in address) != (family == 6):
             continue
-        before = _found(where, address)
-        if before is not None and stale(before.holder):
-            _unlink(where, address, before)
+        _free_if_stale(where, address, stale)
+
+
+def _free_if_stale(where: str, address: str, stale: Stale) -> None:
+    before = _found(where, address)
+    if before is not None and stale(before.holder):
+        _unlink(where, address, before)
 
 
 class _Lease(NamedTuple):

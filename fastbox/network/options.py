@@ -140,6 +140,11 @@ def device_of(
     return f"fb0-{store_hash(root)}"
 
 
+def link_prefix(root: str) -> str:
+    """What the host's ends of a store's links are called: ``fbXXXXXX``, and eight digits more."""
+    return f"fb{store_hash(root)[:6]}"
+
+
 def store_hash(root: str) -> str:
     """8 hex digits that tell a store from others, as its cgroups' name has them."""
     import hashlib

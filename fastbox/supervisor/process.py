@@ -54,13 +54,14 @@ def run(engine: Engine, *, detached: bool, unasked: bool = False) -> int:
 
 def _serve(engine: Engine, ready: Callable[[], None], unasked: bool) -> None:
     from ..container.lifecycle import Lifecycle
+    from .pools import Pools
     from .service import main
 
     root, runtime = engine.root, engine.runtime_dir
     # One that tells nobody of what it starts: it would tell us.
     networks = engine._container_networks
     lifecycle = Lifecycle(engine._containers, engine._volumes, root, f"{root}/layers", networks)
-    main(root, runtime, lifecycle, ready, unasked=unasked)
+    main(root, runtime, lifecycle, ready, unasked=unasked, pools=Pools(engine))
 
 
 def _log(engine: Engine, error: BaseException) -> None:

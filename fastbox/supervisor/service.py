@@ -28,6 +28,7 @@ from ..network import firewall, ground, tables
 from . import housekeeping, ownership, sealing
 from .commands import Commands
 from .log import Log
+from .pools import Pools
 from .watch import Watch
 
 T = TypeVar("T")
@@ -49,9 +50,13 @@ class Service:
     Args:
         root, runtime: absolute paths of the store.
         lifecycle: of an engine that tells nobody of what it starts.
+        pools: what it keeps prepared.
     """
 
-    def __init__(self, root: str, runtime: str, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, root: str, runtime: str, lifecycle: Lifecycle, pools: Pools | None = None
+    ) -> None:
+        self.pools = pools
         self.root = root
         self.runtime = runtime
         self.lifecycle = lifecycle
@@ -203,6 +208,8 @@ class Service:
         duties.append(
             asyncio.ensure_future(sealing.seal_for_ever(self.root, self.runtime, self.note))
         )
+        if self.pools is not None:
+            self.pools.start(self.note)
         duties.append(asyncio.ensure_future(self._serve_commands()))
         gc.collect()
         gc.freeze()
@@ -211,6 +218,8 @@ class Service:
             await self.end.wait()
         finally:
             server.close()
+            if self.pools is not None:
+                await self.in_thread(self.pools.close)
             duties.pop().cancel()
             await self.commands.stop()
             await self._stop_tasks(duties)
@@ -263,6 +272,7 @@ class Service:
             "socket": supervision.socket_path(self.runtime),
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
+            "pools": self.pools.status() if self.pools is not None else [],
             **self.commands.status(),
         }
 
@@ -294,6 +304,7 @@ def main(
     ready: Callable[[], None],
     *,
     unasked: bool = False,
+    pools: Pools | None = None,
 ) -> None:
     """Be the supervisor of a store until told to end.
 
@@ -312,7 +323,7 @@ def main(
         listener = owned.listen()
         loop = uvloop.new_event_loop()
         try:
-            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready))
+            loop.run_until_complete(_serve(root, runtime, lifecycle, listener, ready, pools))
         finally:
             loop.close()
     finally:
@@ -325,9 +336,9 @@ def main(
 
 async def _serve(
     root: str, runtime: str, lifecycle: Lifecycle, listener: socket.socket,
-    ready: Callable[[], None],
+    ready: Callable[[], None], pools: Pools | None,
 ) -> None:  # fmt: skip
-    service = Service(root, runtime, lifecycle)
+    service = Service(root, runtime, lifecycle, pools)
     try:
         await service.run(listener, ready)
     finally:

@@ -48,7 +48,13 @@ def box(name: str = "web", id: str = ID, **changes: Any) -> Container:
     sizes = {key: changes.pop(key) for key in others if key in changes}
     values = {"created": "2026-01-02T03:04:05.000000006Z", "path": "redis-server", **changes}
     record = ContainerRecord(id=id, name=name, config=config, image_id=IMAGE_ID, **values)
-    return Container(record=record, state=state, directory=f"/store/containers/{id}", **sizes)
+    return Container(
+        record=record,
+        state=state,
+        directory=f"/store/containers/{id}",
+        bundle=f"/store/containers/{id}",
+        **sizes,
+    )
 
 
 def image(*names: str, **changes: Any) -> Image:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from hypothesis import given, strategies
+
+from fastbox.cli.inspecting import as_json
 from fastbox.container.config import Device, Mount, RestartPolicy, Ulimit
 from fastbox.container.inspect import inspect, inspect_volume
 from fastbox.container.record import MountPoint, Status
@@ -161,3 +167,22 @@ def test_volume() -> None:
     }  # fmt: skip
     anonymous = inspect_volume(volume("f" * 64, anonymous=True))
     assert anonymous["Labels"] == {"com.docker.volume.anonymous": ""}
+
+
+@given(
+    strategies.recursive(
+        strategies.none()
+        | strategies.booleans()
+        | strategies.integers()
+        | strategies.text(strategies.characters()),
+        lambda below: (
+            strategies.lists(below)
+            | strategies.dictionaries(strategies.text(strategies.characters()), below)
+        ),
+    ),
+    strategies.sampled_from((0, 4)),
+)
+def test_json_is_that_of_the_standard_library(value: Any, indent: int) -> None:
+    separators = None if indent else (",", ":")
+    expected = json.dumps(value, ensure_ascii=False, indent=indent or None, separators=separators)
+    assert as_json(value, indent=indent) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, strategies
 
 from fastbox.cli.tables import align
 from tests.cli.conftest import Fastbox
@@ -90,3 +91,19 @@ def test_formats(fastbox: Fastbox, format: str, text: str) -> None:
 def test_bad_formats(fastbox: Fastbox, format: str, message: str) -> None:
     result = fastbox("volume", "ls", "--format", format)
     assert (result.code, result.out, result.err) == (1, "", f"{message}\n")
+
+
+@given(
+    strategies.integers(1, 4).flatmap(
+        lambda cells: strategies.lists(
+            strategies.lists(strategies.text("aé日 ", max_size=15), min_size=cells, max_size=cells),
+            min_size=1,
+            max_size=4,
+        )
+    )
+)
+def test_align_a_whole_table(rows: list[list[str]]) -> None:
+    """Lines of as many cells each go another way, to the same end."""
+    lines = ["\t".join(row) for row in rows]
+    # A line with fewer cells behind the others: the columns before it stay what they are.
+    assert align([*lines, ""]) == align(lines) + "\n"

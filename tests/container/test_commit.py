@@ -333,7 +333,7 @@ def test_it_goes_on_after_an_error(
         assert engine.container("web").state.status is Status.PAUSED
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_copy", fail)
+    monkeypatch.setattr(module, "copy_uppers", fail)
     with pytest.raises(StoreError, match="committing container web failed: no space left"):
         engine.commit("web")
     assert engine.container("web").state.status is Status.RUNNING
@@ -348,7 +348,7 @@ def test_a_killed_commit_leaves_nobody_paused(engine: Engine, web: Container) ->
 
     pid = os.fork()
     if pid == 0:
-        module._copy = die  # type: ignore[assignment]
+        module.copy_uppers = die  # type: ignore[assignment]
         engine.commit("web")
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == 9

@@ -39,7 +39,9 @@ def up(**config: object) -> Container:
         created="2026-01-02T03:04:05Z",
         config=ContainerConfig(image="x", **config),  # type: ignore[arg-type]
     )
-    return Container(record=record, state=ContainerState(status=Status.RUNNING), directory="/x")
+    return Container(
+        record=record, state=ContainerState(status=Status.RUNNING), directory="/x", bundle="/x"
+    )
 
 
 def test_v2(base: str) -> None:

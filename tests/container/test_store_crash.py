@@ -158,6 +158,28 @@ def test_half_made_containers_are_swept(engine: Engine, busybox_image: str) -> N
         fresh.create(ContainerConfig(image=busybox_image, name=name))
 
 
+def test_a_monitor_killed_at_its_very_end(engine: Engine, root: str, busybox_image: str) -> None:
+    """It removes the cgroup of an auto_remove container last but for the trash."""
+    box = start(engine, busybox_image, auto_remove=True)
+    monitor = box.state.monitor_pid
+    os.kill(monitor, signal.SIGSTOP)
+    os.kill(box.state.pid, signal.SIGKILL)
+    group = cgroup_of(box)
+    os.rename(box.directory, f"{root}/trash/{box.id}")
+    os.kill(monitor, signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f"/proc/{monitor}"), "the monitor's end")
+    assert os.path.isdir(group)
+    assert Engine(engine.root, engine.runtime_dir).containers(all=True) == []
+    assert not os.path.exists(group) and not os.listdir(f"{root}/trash")
+
+
+def cgroup_of(box: Container) -> str:
+    """Its directory in the v2 hierarchy, or the first one of v1."""
+    from fastbox.container import cgroups
+
+    return cgroups.open_existing(cgroups.detect(), box.record.cgroup_path).all_dirs[0]
+
+
 def test_a_container_in_the_making_is_not_swept(engine: Engine, busybox_image: str) -> None:
     from fastbox.locks import lock
 

@@ -21,7 +21,9 @@ BASE = {
     "errors",
     "graphdriver",
     "locks",
+    "pool_settings",
     "sockets",
+    "tracing",
     "trash",
     "watch",
 }
@@ -50,12 +52,17 @@ MAY_IMPORT = {
     "disk_verbs": LOWER | {"container", "image", "pruning", "usage"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
+    "pool": LOWER | {"container", "pool_pressure", "runner"},
+    "pool_verbs": {"container", "pool"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
     | {"attaching", "files", "resource_verbs", "supervised", "listening"}
-    | {"disk_verbs", "pruning"}
+    | {"disk_verbs", "pruning", "pool_verbs"}
     | {"network", "network_verbs", "image_verbs", "registry_verbs"},
+    "runner": {"engine", "container"},
+    "sandbox": LOWER | {"container", "engine", "image", "runner"},
     "supervisor": LOWER
+    | {"pool"}
     | {"engine", "events", "container", "image", "network", "supervision", "volume"},
 }
 # Only inside functions: at module level each of these costs more than a container's start.
@@ -68,6 +75,8 @@ HEAVY = {
 # The asyncio face is asyncio; nobody who does not ask for it loads it.
 USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
+    "fastbox.aio_pool": {"asyncio"},
     "fastbox.supervisor.commands": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},

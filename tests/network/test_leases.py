@@ -152,7 +152,7 @@ def test_gone_while_it_is_found_stale(runtime_dir: str) -> None:
 
     assert leases.take(runtime_dir, net, "new/x", stale=stale) == "10.5.0.2"
     assert len(asked) == 13 and leases.holders(runtime_dir, ID) == {"10.5.0.2": "new/x"}
-    leases.free_stale(runtime_dir, ID, lambda holder: holder == "new/x")
+    leases.free_stale(runtime_dir, ID, (), lambda holder: holder == "new/x")
     assert leases.holders(runtime_dir, ID) == {}
 
 

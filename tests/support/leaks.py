@@ -47,17 +47,20 @@ class LeakCheck:
 
     Args:
         paths: directories of which everything below belongs to the test.
+        skip_others: False looks also at processes that are there already.
     """
 
     # Seconds within which what is ending must have ended.
     SETTLE = float(os.environ.get("FASTBOX_TEST_SETTLE", "5"))
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, paths: list[str], *, skip_others: bool = True) -> None:
         self.paths = paths
         self.roots: list[str] = []
         self.places: list[Callable[[], list[str]]] = []
         self.cgroup_mounts = [m for m in mounts() if m[2] in ("cgroup", "cgroup2")]
         self.before = set(self._own())
+        # Who runs by now is not the test's, and need not be looked at: there may be a thousand.
+        self.others = set(os.listdir("/proc")) if skip_others else set[str]()
 
     def watch(self, root: str) -> None:
         """Look at the cgroups of the store at ``root`` too."""
@@ -162,7 +165,7 @@ class LeakCheck:
         names = [cgroup_parent(root) for root in self.roots]
         found = []
         for entry in os.listdir("/proc"):
-            if not entry.isdigit() or int(entry) == os.getpid():
+            if entry in self.others or not entry.isdigit() or int(entry) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
                 why = self._why(f"/proc/{entry}", names)
@@ -196,12 +199,17 @@ class LeakCheck:
         for child in children(os.getpid()):
             yield f"child {child}: {open_text(f'/proc/{child}/comm')}"
         for name in os.listdir("/sys/class/net"):
-            if name.startswith("fb-"):  # the bridges of users' networks
+            if name.startswith("fb-") and not self._is_foreign(name):  # of users' networks
                 yield f"network interface {name}"
         if os.path.isdir("/run/netns"):
             for name in os.listdir("/run/netns"):
                 if name.startswith(("fb", "fastbox")):
                     yield f"network namespace {name}"
+
+    def _is_foreign(self, bridge: str) -> bool:
+        """Whether a bridge is of a store that is not the test's: its alias says whose it is."""
+        words = open_text(f"/sys/class/net/{bridge}/ifalias").split()
+        return len(words) == 3 and words[1] not in map(store_hash, self.roots)
 
 
 def open_text(path: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastbox import supervision
-from fastbox.network import attach, firewall
+from fastbox.network import firewall, options
 
 from .boxes import compile_static
 from .command import Command, Result, fastbox_program
@@ -89,7 +89,7 @@ class Site:
     def __init__(self, world: World, root: str, runtime_dir: str, home: str) -> None:
         self.world, self.root, self.runtime_dir = world, root, runtime_dir
         self.table = firewall.table_name(root)
-        self.prefix = attach.link_prefix(root)
+        self.prefix = options.link_prefix(root)
         words = ["--root", root, "--runtime-dir", runtime_dir]
         self.cli = Command([*self.entering("host"), fastbox_program(), *words], home)
         self.peer = os.path.join(home, "peer")

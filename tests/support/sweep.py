@@ -37,7 +37,7 @@ def sweep(pattern: str) -> list[str]:
             # A directory without that file is not a run's, or one that is just starting.
             with open(os.path.join(path, OWNER)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                check = LeakCheck([path])
+                check = LeakCheck([path], skip_others=False)
                 for root in [*glob.glob(path + "/*"), *glob.glob(path + "/*/*")]:
                     check.watch(root)
                 check.clean()

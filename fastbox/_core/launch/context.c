@@ -79,6 +79,6 @@ int fb_context_init(struct fb_context *context, const void *buffer, size_t lengt
   for (uint32_t i = 0; i < plan->nslots; i++) context->slots[i] = -1;
   context->stdio[0] = context->stdio[1] = context->stdio[2] = -1;
   context->helper_fd = context->error_fd = context->mask_fd = -1;
-  context->console_fd = context->names_fd = -1;
+  context->console_fd = context->names_fd = context->wait_fd = -1;
   return 0;
 }

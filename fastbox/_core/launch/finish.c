@@ -168,8 +168,9 @@ void fb_exec(char **argv, char **envp, struct fb_error *error) {
       if (length) path[length++] = '/'; /* an empty entry is the working directory */
       memcpy(path + length, argv[0], name_length + 1);
       struct stat status;
+      int there = stat(path, &status) == 0;
       /* A directory of that name is not what was meant; execve would say EACCES. */
-      if (!(stat(path, &status) == 0 && S_ISDIR(status.st_mode))) {
+      if (there ? !S_ISDIR(status.st_mode) : errno != ENOENT) {
         execve(path, argv, envp);
         if (errno == EACCES)
           denied = 1;
@@ -227,17 +228,17 @@ static int confine(struct fb_context *context, const struct fb_user *user,
   return 0;
 }
 
-/* Nothing but the standard streams, the error pipe (3) and the helper (4) stays open: an executable,
- * its interpreter or a working directory could be named through any other descriptor, close-on-exec
+/* Nothing but the standard streams, the error pipe (3), the helper (4) and what a prepared container
+ * waits on (5) stays open: an executable, its interpreter or a working directory could be named through any other descriptor, close-on-exec
  * or not (CVE-2016-9962, CVE-2024-21626). */
 static int keep_few(struct fb_context *context, struct fb_error *error) {
-  int *kept[2] = {&context->error_fd, &context->helper_fd};
-  for (int i = 0; i < 2; i++) {
+  int *kept[3] = {&context->error_fd, &context->helper_fd, &context->wait_fd};
+  for (int i = 0; i < 3; i++) {
     if (*kept[i] < 0) continue;
     *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 16);
     if (*kept[i] < 0) return fail(error, FB_STEP_STDIO, 5);
   }
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 3; i++) {
     if (*kept[i] < 0)
       syscall(SYS_close, 3 + i);
     else if (syscall(SYS_dup3, *kept[i], 3 + i, O_CLOEXEC) < 0)
@@ -245,7 +246,7 @@ static int keep_few(struct fb_context *context, struct fb_error *error) {
     else
       *kept[i] = 3 + i;
   }
-  if (syscall(SYS_close_range, 5, ~0u, 0) < 0) return fail(error, FB_STEP_STDIO, 4);
+  if (syscall(SYS_close_range, 6, ~0u, 0) < 0) return fail(error, FB_STEP_STDIO, 4);
   return 0;
 }
 
@@ -261,6 +262,7 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
     context->envp[context->envc] = context->home;
     context->envp[context->envc + 1] = NULL;
   }
+  fb_mark(context, FB_T_USER);
   syscall(SYS_umask, plan->umask);
   if (set_stdio(context, &user, error) < 0) return -1;
   if ((plan->flags & FB_P_KEYRING) &&
@@ -268,9 +270,13 @@ int fb_confine(struct fb_context *context, struct fb_error *error) {
       errno != EPERM && errno != EDQUOT)
     return fail(error, FB_STEP_KEYRING, 1);
   if (keep_few(context, error) < 0) return -1;
+  fb_mark(context, FB_T_STDIO);
   if (set_cwd(fb_string(plan, plan->cwd), error) < 0) return -1;
   reset_signals();
-  return confine(context, &user, error);
+  fb_mark(context, FB_T_CWD);
+  if (confine(context, &user, error) < 0) return -1;
+  fb_mark(context, FB_T_CONFINED);
+  return 0;
 }
 
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error) {
@@ -285,7 +291,9 @@ int fb_die_with_parent(const struct fb_context *context, struct fb_error *error)
  * interpreter (CVE-2019-5736). So the command is executed by the helper's sealed copy. */
 void fb_finish(struct fb_context *context, struct fb_error *error) {
   if (fb_confine(context, error) < 0 || fb_die_with_parent(context, error) < 0) return;
-  if (!(context->plan->flags & FB_P_INIT)) fcntl(context->error_fd, F_SETFD, 0);
+  /* That end-of-file says that all went well: of the helper's own exec, where it does more than that. */
+  if (!(context->plan->flags & (FB_P_INIT | FB_P_WAIT))) fcntl(context->error_fd, F_SETFD, 0);
+  if (context->plan->flags & FB_P_WAIT) fcntl(context->wait_fd, F_SETFD, 0);
   execve("/proc/self/fd/4", context->argv, context->envp);
   /* Where that is not to be found; a seccomp profile may know execve only, so this comes second. */
   syscall(SYS_execveat, context->helper_fd, "", context->argv, context->envp, AT_EMPTY_PATH);

@@ -362,12 +362,15 @@ int fb_run_ops(struct fb_context *context, struct fb_error *error) {
   for (uint32_t i = 0; i < context->plan->nops; i++) {
     const struct fb_op *op = &context->ops[i];
     error->where = 0;
-    if (run_op(context, op, error) < 0 && !(op->flags & FB_F_OPTIONAL)) {
+    int result = run_op(context, op, error), saved = errno;
+    fb_mark(context, FB_T_END + i);
+    if (result < 0 && !(op->flags & FB_F_OPTIONAL)) {
       error->step = op->kind;
       error->index = (int32_t)i;
-      error->error = errno;
+      error->error = saved;
       return -1;
     }
   }
+  fb_mark(context, FB_T_OPS);
   return 0;
 }

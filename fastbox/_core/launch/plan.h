@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define FB_PLAN_MAGIC 0x31424246u /* "FBB1" */
 #define FB_MAX_GROUPS 1024
@@ -82,6 +83,7 @@ enum fb_plan_flag {
   FB_P_GROUP = 32,     /* a group was given (gid, or group_name) */
   FB_P_DETACH = 64,     /* exec: nobody waits */
   FB_P_TTY = 128,       /* exec: with a terminal of its own */
+  FB_P_WAIT = 256,      /* the helper waits on wait_fd to be told the command (monitor/wait.c) */
 };
 
 struct fb_op {
@@ -135,9 +137,37 @@ struct fb_context {
   int error_fd;  /* where the helper reports that it could not */
   int console_fd; /* socket on which a terminal's master is handed over */
   int names_fd;   /* and one for the sockets of a name server */
+  int wait_fd;    /* and one on which the helper waits for the command */
   int mask_fd; /* the empty directory that masks others, once it is mounted somewhere */
+  uint64_t *times; /* NULL, or FB_T_END + nops instants: see fb_mark */
   char home[FB_HOME_MAX];
 };
+
+/* What a start notes the time of, where a trace is asked for (fastbox/container/traced.py). From
+ * FB_T_END on: the end of each operation. 0 where it did not get there. */
+enum fb_time {
+  FB_T_CALL,     /* the engine calls */
+  FB_T_MONITOR,  /* B runs, the later monitor */
+  FB_T_INIT,     /* C runs, in its namespaces */
+  FB_T_OPS,      /* end of the operations */
+  FB_T_USER,     /* end of each part of fb_confine: looking up the user, */
+  FB_T_STDIO,    /* streams, keyring and descriptors, */
+  FB_T_CWD,      /* working directory and signals, */
+  FB_T_CONFINED, /* capabilities, ids, seccomp */
+  FB_T_HELPER,   /* B goes on: C has exec'ed the helper's copy, or failed */
+  FB_T_EXEC,     /* and that the command, or failed */
+  FB_T_SPAWNED,  /* B execs the monitor */
+  FB_T_RETURN,   /* the engine goes on */
+  FB_T_END,
+};
+
+/* CLOCK_MONOTONIC in nanoseconds, through the vDSO: nothing is allocated, no system call is made. */
+static inline void fb_mark(const struct fb_context *context, uint32_t number) {
+  if (!context->times) return;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  context->times[number] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 /* Check a buffer and resolve it. `memory` must hold fb_context_size() bytes.
  * Returns 0, or -1 with errno EINVAL when the buffer is not a well-formed plan. */
@@ -151,7 +181,7 @@ static inline const char *fb_string(const struct fb_plan *plan, uint32_t offset)
 /* Replay the operations of the list; returns 0, or -1 with *error filled. Async-signal-safe. */
 int fb_run_ops(struct fb_context *context, struct fb_error *error);
 /* Take on all that confines the command: user, streams, working directory, capabilities, seccomp. Of
- * other descriptors only error_fd (now 3) and helper_fd (now 4) stay open. 0, or -1 with *error. */
+ * other descriptors only error_fd (now 3), helper_fd (4) and wait_fd (5) stay open. 0, or -1 with *error. */
 int fb_confine(struct fb_context *context, struct fb_error *error);
 /* SIGKILL when the parent ends (unless detached): never a container that nobody watches. */
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error);

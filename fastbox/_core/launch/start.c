@@ -68,6 +68,7 @@ static void leave(int status) {
 
 static void run_init(void *arg) {
   struct fb_start *start = arg;
+  fb_mark(start->context, FB_T_INIT);
   syscall(SYS_setsid);
   syscall(SYS_umask, 022); /* not the caller's: of what is made in the container on the way */
   if (fb_run_ops(start->context, &start->error) == 0) fb_finish(start->context, &start->error);
@@ -101,6 +102,7 @@ static void become_monitor(struct fb_start *start) {
   format_pid(start->monitor_argv[1], start->pid);
   uint64_t none = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+  fb_mark(start->context, FB_T_SPAWNED);
   execve(start->monitor_path, start->monitor_argv, start->monitor_envp);
 }
 
@@ -116,6 +118,7 @@ static void await_exec(struct fb_start *start, int fd) {
 static void run_monitor(void *arg) {
   struct fb_start *start = arg;
   int pipe[2];
+  fb_mark(start->context, FB_T_MONITOR);
   syscall(SYS_setsid);
   if (syscall(SYS_pipe2, pipe, O_CLOEXEC) < 0) {
     start->error.step = FB_STEP_CLONE;
@@ -137,8 +140,10 @@ static void run_monitor(void *arg) {
     start->error.error = errno;
     leave(1);
   }
+  fb_mark(start->context, FB_T_HELPER);
   syscall(SYS_close, pipe[1]);
   if (start->error.step == FB_STEP_NONE) await_exec(start, pipe[0]);
+  fb_mark(start->context, FB_T_EXEC);
   if (start->error.step == FB_STEP_NONE) {
     become_monitor(start);
     start->error.step = FB_STEP_MONITOR;
@@ -185,10 +190,12 @@ int fb_start(struct fb_start *start) {
   start->error.index = -1;
   start->pid = start->monitor_pid = -1;
   start->pidfd = -1;
+  fb_mark(start->context, FB_T_CALL);
   if (clone_and_wait(&args, run_middle, start) < 0) {
     start->error.step = FB_STEP_CLONE;
     start->error.error = errno;
   }
+  fb_mark(start->context, FB_T_RETURN);
   return start->error.step == FB_STEP_NONE ? 0 : -1;
 }
 
@@ -202,15 +209,21 @@ struct helper {
 
 static void run_helper(void *arg) {
   struct helper *helper = arg;
+  /* First above all numbers that are filled, or closed, one after the other. */
+  int program = fcntl(helper->fd, F_DUPFD_CLOEXEC, FB_HELPER_FDS), moved[FB_HELPER_FDS];
+  for (int i = 0; i < helper->nfds; i++)
+    moved[i] = helper->fds[i] < 0 ? -1 : fcntl(helper->fds[i], F_DUPFD_CLOEXEC, FB_HELPER_FDS);
   for (int i = 0; i < helper->nfds; i++) {
-    if (helper->fds[i] >= 0)
-      syscall(SYS_dup3, helper->fds[i], i, 0);
-    else
+    if (helper->fds[i] < 0)
       syscall(SYS_close, i);
+    else if (syscall(SYS_dup3, moved[i], i, 0) < 0) {
+      helper->error = errno;
+      leave(127);
+    }
   }
   uint64_t none = 0;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
-  syscall(SYS_execveat, helper->fd, "", helper->argv, helper->envp, AT_EMPTY_PATH);
+  syscall(SYS_execveat, program, "", helper->argv, helper->envp, AT_EMPTY_PATH);
   helper->error = errno;
   leave(127);
 }

@@ -20,6 +20,7 @@ enum fb_monitor_fd {
   FB_FD_CONSOLE,     /* socket on which init has handed over its terminal's master */
   FB_FD_NAMES,       /* socket on which init has handed over its name server's sockets */
   FB_FD_NETFILTER,   /* nfnetlink socket of the host's (see monitor/network.c) */
+  FB_FD_WAIT,        /* the other end of the socket on which a prepared init waits */
   FB_FD_END,         /* from here on: sockets of published ports */
 };
 
@@ -43,8 +44,10 @@ struct fb_start {
  * either failed. Returns 0, or -1 with start->error. */
 int fb_start(struct fb_start *start);
 
-/* Run the static helper `helper_fd` in mode "enter" with the context's standard streams: the plan
- * is read from plan_fd, errors are written to error_fd. Returns the child's pid or -1 (errno). */
+#define FB_HELPER_FDS 16
+
+/* Run the static helper `helper_fd` with fds[i] (-1: none) as its descriptor i; at most FB_HELPER_FDS.
+ * Returns the child's pid or -1 (errno). */
 pid_t fb_spawn_helper(int helper_fd, char **argv, char **envp, const int *fds, int nfds);
 
 /* clone3 with CLONE_VM | CLONE_VFORK semantics: fn(arg) runs in the child on this stack. */

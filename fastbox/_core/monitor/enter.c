@@ -35,11 +35,9 @@
 #include "../launch/console.h"
 #include "../launch/plan.h"
 #include "../launch/sys.h"
+#include "enter.h"
 #include "monitor.h"
 
-#define FD_PLAN 3
-#define FD_ERROR 4
-#define FD_INIT 5
 #define FD_CGROUP 6
 #define FD_CONSOLE 7
 #define FD_KEPT 100 /* what W keeps while it waits: signals, master, engine */
@@ -52,7 +50,7 @@ static void die(int step, int where) {
   fb_report(FD_ERROR, &error);
 }
 
-static void load_plan(struct fb_context *context) {
+void load_plan(struct fb_context *context) {
   struct stat status;
   if (fstat(FD_PLAN, &status) < 0 || status.st_size <= 0 || status.st_size > (64 << 20))
     die(FB_STEP_PLAN, 1);
@@ -63,8 +61,7 @@ static void load_plan(struct fb_context *context) {
   if (!memory || fb_context_init(context, buffer, length, memory) < 0) die(FB_STEP_PLAN, 3);
 }
 
-/* A plain clone into the container's cgroup: the child never runs outside of it. */
-static pid_t clone_into(int cgroup) {
+pid_t clone_into(int cgroup) {
   struct fb_clone_args args;
   memset(&args, 0, sizeof args);
   args.exit_signal = SIGCHLD;
@@ -88,7 +85,7 @@ static void become_command(struct fb_context *context) {
 }
 
 /* P */
-static void join(struct fb_context *context, const int *procs, int nprocs) {
+pid_t join(struct fb_context *context, const int *procs, int nprocs) {
   struct fb_error error = {0, -1, 0, 0};
   for (int i = 0; i < nprocs; i++)
     if (write(procs[i], "0", 1) != 1) die(FB_OP_CGROUP_JOIN, 2);
@@ -105,7 +102,7 @@ static void join(struct fb_context *context, const int *procs, int nprocs) {
   if (fb_confine(context, &error) < 0) fb_report(context->error_fd, &error);
   pid_t child = (pid_t)syscall(SYS_clone, (long)(CLONE_PARENT | SIGCHLD), NULL, NULL, NULL, NULL);
   if (child == 0) become_command(context);
-  if (child > 0) _exit(0);
+  if (child > 0) return child;
   error.step = FB_STEP_CLONE;
   error.error = errno;
   error.where = 3;
@@ -196,7 +193,10 @@ int enter_main(int argc, char **argv, char **envp) {
   }
   pid_t joiner = clone_into(cgroup);
   if (joiner < 0) die(FB_STEP_CLONE, 1);
-  if (joiner == 0) join(&context, procs, nprocs);
+  if (joiner == 0) {
+    join(&context, procs, nprocs);
+    _exit(0);
+  }
   if (chdir("/") < 0) return 255; /* keep nobody's directory busy */
   if (terminal) {
     close(pair[1]);

@@ -9,6 +9,8 @@
  * Flags: 't' terminal, 'i' input is open, 'o' and closed when its first client is done,
  * 'x' remove the container, 'd' run the command, 'r' run it when the client that waits is gone,
  * 's' run it when no supervisor is there.
+ * 'w' init is a prepared one: wait until it is taken (waiting.c); 'v' if it is not, leave its
+ * directory, which has anonymous volumes, to the engine.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +40,9 @@
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
+#endif
+#ifndef PIDFD_GET_MNT_NAMESPACE
+#define PIDFD_GET_MNT_NAMESPACE _IO(0xFF, 3)
 #endif
 enum argument {
   ARG_PID = 1,
@@ -200,11 +205,33 @@ static void apply_rename(char **argv) {
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], argv[ARG_ATTRIBUTES]);
 }
 
+/* The groups of a box's runs (container/runs.py), which are right below its own. */
+static void remove_cgroups_below(const char *directory) {
+  struct entry { /* struct linux_dirent64 */
+    uint64_t inode, offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+  };
+  _Alignas(8) char buffer[4096];
+  long n;
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  while (fd >= 0 && (n = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
+    for (long place = 0; place < n;) {
+      struct entry *entry = (struct entry *)(buffer + place);
+      place += entry->length;
+      if (strncmp(entry->name, "run-", 4) == 0) unlinkat(fd, entry->name, AT_REMOVEDIR);
+    }
+  if (fd >= 0) close(fd);
+}
+
 static void remove_cgroup(const char *directory) {
   /* Zombies that somebody else must reap keep it busy for a moment; what stays is removed by the
    * next command. */
   for (int tries = 0; tries < 50; tries++) {
     if (rmdir(directory) == 0 || errno != EBUSY) break;
+    remove_cgroups_below(directory);
+    if (rmdir(directory) == 0) break;
     struct timespec pause = {0, 2000000};
     nanosleep(&pause, NULL);
   }
@@ -246,22 +273,27 @@ static void release_name(char **argv) {
   close(names);
 }
 
-/* --rm: from the rename on, the container does not exist. One that is being restarted stays. */
-static void forget_container(char **argv, char *trash, size_t size) {
+/* From the rename on, the container does not exist. Returns 0 if it is done. */
+static int move_away(char **argv, char *trash, size_t size) {
   char path[4096];
-  if (faccessat(FB_FD_DIR, "restarting", F_OK, 0) == 0) return;
   snprintf(trash, size, "%s/trash/%s", argv[ARG_ROOT], argv[ARG_ID]);
   snprintf(path, sizeof path, "%s/containers/%s", argv[ARG_ROOT], argv[ARG_ID]);
   flock(FB_FD_DIR, LOCK_EX | LOCK_NB); /* a sweep of the trash leaves it to us */
   if (rename(path, trash) < 0) {
     *trash = 0;
-    return;
+    return -1;
   }
   release_name(argv);
-  journal_note("destroy", "");
+  return 0;
 }
 
-/* Deletes what forget_container moved away, once nobody reads the exit record any more (`wait` holds
+/* --rm. One that is being restarted stays. */
+static void forget_container(char **argv, char *trash, size_t size) {
+  if (faccessat(FB_FD_DIR, "restarting", F_OK, 0) == 0) return;
+  if (move_away(argv, trash, size) == 0) journal_note("destroy", "");
+}
+
+/* Deletes what move_away did, once nobody reads the exit record any more (`wait` holds
  * work/ locked until it has). */
 static void delete_container(char **argv, const char *trash) {
   char path[4096];
@@ -331,20 +363,57 @@ static size_t describe_end(void *data, char *buffer, size_t size) {
   return (size_t)format_exit(buffer, size, ending->run, &ending->record);
 }
 
+/* A container that is removed at its end is told to have ended before its mounts are taken apart and
+ * its cgroup is removed, which takes longer than all else then: a descriptor of its mount namespace
+ * keeps them meanwhile. (One that stays may be started again at once, and its upper directory must be
+ * free by then.) */
+static int hold_mounts(char **argv) {
+  int fd = ioctl(FB_FD_PIDFD, PIDFD_GET_MNT_NAMESPACE, 0); /* Linux 6.11 */
+  if (fd < 0) {
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%s/ns/mnt", argv[ARG_PID]);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+  }
+  if (fd < 0) return -1;
+  /* Numbers below stand for what a monitor is handed, if it is. */
+  int kept = fcntl(fd, F_DUPFD_CLOEXEC, FB_FD_END + atoi(argv[ARG_PORTS]));
+  close(fd);
+  return kept;
+}
+
+static void tell_starter(int taken, int failed) {
+  char answer = failed ? (char)failed : 'R';
+  if (taken) {
+    answer_take(failed);
+    return;
+  }
+  if (write(FB_FD_READY, &answer, 1) < 0) errno = 0;
+  close(FB_FD_READY);
+}
+
 /* Without its state nobody would find the container: better none. */
-static int announce(char **argv, siginfo_t *info) {
-  char ready = 'R';
+static int announce(char **argv, siginfo_t *info, int taken) {
   int lost = record_state(FB_FD_RUN_DIR, argv[ARG_RUN], (pid_t)atoi(argv[ARG_PID])) < 0 ? errno : 0;
   if (lost) {
     syscall(SYS_pidfd_send_signal, FB_FD_PIDFD, SIGKILL, NULL, 0);
     waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED);
-    ready = (char)lost;
   }
   if (!lost) journal_note("start", "");
   if (!lost) flock(FB_FD_DIR, LOCK_UN); /* the starter's lock, see container/launch.start */
-  if (write(FB_FD_READY, &ready, 1) < 0) errno = 0;
-  close(FB_FD_READY);
+  tell_starter(taken, lost);
   return lost ? -1 : 0;
+}
+
+/* A prepared container that nobody gets, or that could not run its command: it leaves nothing. */
+static int throw_away(char **argv, int taken, char *trash, size_t size) {
+  remove_cgroups(argv + ARG_CGROUPS);
+  network_start(argv[ARG_RUNTIME], argv[ARG_ID], argv[ARG_PORTS]);
+  network_end();
+  if (taken) network_told();
+  if (!strchr(argv[ARG_FLAGS], 'v')) move_away(argv, trash, size);
+  if (taken) journal_note("destroy", "");
+  delete_container(argv, trash);
+  return 1;
 }
 
 int monitor_main(int argc, char **argv, char **envp) {
@@ -357,8 +426,17 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], keep_private(argv[ARG_ATTRIBUTES]));
   memset(&info, 0, sizeof info);
-  if (announce(argv, &info) < 0) return 1;
-  if (!strchr(flags, 'x')) reserve_exit(FB_FD_DIR);
+  int prepared = strchr(flags, 'w') != NULL;
+  if (prepared) {
+    look_up_state((pid_t)atoi(argv[ARG_PID]));
+    tell_starter(0, 0);
+    int taken = await_take(&flags);
+    if (taken < 0) return throw_away(argv, taken == -2, trash, sizeof trash);
+  }
+  int goes = strchr(flags, 'x') != NULL;
+  int mounts = goes ? hold_mounts(argv) : -1;
+  if (announce(argv, &info, prepared) < 0) return 1;
+  if (!goes) reserve_exit(FB_FD_DIR);
   log_open(&(struct log_options){argv[ARG_LOG], FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]),
                                  atoi(argv[ARG_MAX_FILES]), argv[ARG_LOG_SOCKET],
                                  argv[ARG_LOG_HEADER]});
@@ -373,14 +451,16 @@ int monitor_main(int argc, char **argv, char **envp) {
   log_close();
 
   struct ending ending = {run, make_record(&info, argv)};
-  remove_cgroups(argv + ARG_CGROUPS);
+  if (!goes) remove_cgroups(argv + ARG_CGROUPS);
   network_end();
   record_exit(FB_FD_DIR, run, &ending.record);
   apply_rename(argv);
   note_end(&ending.record, (now_ms() - started) / 1000);
   network_told();
-  if (strchr(flags, 'x')) forget_container(argv, trash, sizeof trash);
+  if (goes) forget_container(argv, trash, sizeof trash);
   int alone = !clients_end(describe_end, &ending);
+  if (mounts >= 0) close(mounts);
+  if (goes) remove_cgroups(argv + ARG_CGROUPS);
   delete_container(argv, trash);
   if (strchr(flags, 'd') || (alone && strchr(flags, 'r')) ||
       (strchr(flags, 's') && supervisor_is_missing(argv[ARG_RUNTIME])))

@@ -70,16 +70,29 @@ static void read_boot_id(char *buffer, size_t size) {
   buffer[strcspn(buffer, "\n")] = 0;
 }
 
+static struct {
+  pid_t pid; /* 0: not looked up */
+  unsigned long long started, monitor_started;
+  char boot[64];
+} known;
+
+void look_up_state(pid_t pid) {
+  known.pid = pid;
+  known.started = process_start_time(pid);
+  known.monitor_started = process_start_time(getpid());
+  read_boot_id(known.boot, sizeof known.boot);
+}
+
 int record_state(int directory, const char *run, pid_t pid) {
-  char text[640], when[32], boot[64];
+  char text[640], when[32];
   format_time(when);
-  read_boot_id(boot, sizeof boot);
+  if (known.pid != pid) look_up_state(pid);
   int n = snprintf(text, sizeof text,
                    "{\"version\":1,\"run\":%s,\"pid\":%d,\"pid_starttime\":%llu,"
                    "\"monitor_pid\":%d,\"monitor_starttime\":%llu,\"started_at\":\"%s\","
                    "\"boot_id\":\"%s\"}\n",
-                   run, (int)pid, (unsigned long long)process_start_time(pid), (int)getpid(),
-                   (unsigned long long)process_start_time(getpid()), when, boot);
+                   run, (int)pid, known.started, (int)getpid(), known.monitor_started, when,
+                   known.boot);
   return publish(directory, "state.json", ".state.json.new", O_TRUNC, text, (size_t)n);
 }
 

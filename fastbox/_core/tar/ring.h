@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FB_CHUNK (256 * 1024)
-#define FB_SLOTS 16
+#define FB_CHUNK (512 * 1024)
+#define FB_SLOTS 8
 
 enum fb_reader { FB_READER_HASH, FB_READER_WRITE, FB_READERS };
 

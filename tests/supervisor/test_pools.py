@@ -1,0 +1,132 @@
+"""The supervisor's pools: what the configuration names is prepared; every start takes from it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import fastbox
+from fastbox import ContainerConfig, Engine, Status, supervision
+from fastbox.container import pool_client, pool_sweep
+from fastbox.supervisor import pools
+from tests.support.command import Command
+from tests.support.wait import wait_for
+
+TABLE = '[[pool]]\nimage = "{image}"\nsize = 2\nnetwork = "none"\n'
+
+
+@pytest.fixture
+def configure(base: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Write the configuration that the supervisor will read."""
+    path = os.path.join(base, "pools.toml")
+    monkeypatch.setenv("FASTBOX_CONFIG", path)
+
+    def write(text: str) -> None:
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write('daemon-json = ""\n' + text)
+        os.rename(f"{path}.new", path)
+
+    return write
+
+
+@pytest.fixture
+def supervised(
+    engine: Engine, configure: Callable[[str], None], busybox_image: str
+) -> Iterator[Engine]:
+    """An engine whose supervisor has a full pool."""
+    configure(TABLE.format(image=busybox_image))
+    engine.start_supervisor()
+    wait_for(lambda: first(engine).get("ready") == 2, "a full pool")
+    yield engine
+    engine.stop_supervisor()
+    assert list(pool_sweep.records(engine._containers)) == []
+    assert not os.path.exists(pool_client.socket_path(engine.runtime_dir))
+
+
+def first(engine: Engine) -> dict[str, Any]:
+    status = engine.supervisor_status()
+    assert status is not None
+    return status["pools"][0] if status["pools"] else {}
+
+
+def taken(engine: Engine) -> int:
+    return int(first(engine)["taken"])
+
+
+def test_every_face_takes_from_it(supervised: Engine, busybox_image: str, cli: Command) -> None:
+    run = ("run", "--rm", "--network", "none")
+    done = cli(*run, "-e", "A=b", busybox_image, "sh", "-c", "echo $A; echo err >&2; exit 3")
+    assert (done.code, done.out, done.err) == (3, "b\n", "err\n")
+    assert taken(supervised) == 1
+    result = fastbox.run(busybox_image, ["cat"], input=b"x", network="none", engine=supervised)
+    assert result.stdout == b"x"
+    assert taken(supervised) == 2
+    box = cli(*run, "-d", busybox_image, "sleep", "1000").out.strip()
+    assert supervised.container(box).state.status is Status.RUNNING
+    assert supervised.container(box).record.args == ["1000"]
+    assert taken(supervised) == 3
+    done = cli(*run, busybox_image, "nosuch")
+    assert (done.code, "executable file not found in $PATH" in done.err) == (127, True)
+    supervised.remove(box, force=True)
+    assert "0 missed" in cli("supervisor", "status").out
+
+
+def test_what_does_not_match_starts_ordinarily(
+    supervised: Engine, busybox_image: str, cli: Command
+) -> None:
+    others = (["--network", "none", "--rm", "-m", "64m"], ["--rm", "--network", "host"],
+              ["--network", "none"], ["--rm", "--network", "none", "--name", "web"],
+              ["--rm", "--network", "none", "-u", "1"])  # fmt: skip
+    for options in others:
+        assert cli("run", *options, busybox_image, "echo", "x").out == "x\n"
+    assert taken(supervised) == 0
+
+
+def test_one_that_is_never_started(supervised: Engine, busybox_image: str) -> None:
+    config = ContainerConfig(
+        image=busybox_image, command=["true"], network="none", auto_remove=True
+    )
+    box = supervised.create(config, transient=True)
+    assert taken(supervised) == 1
+    assert supervised.container(box.id).state.status is Status.CREATED
+    supervised.remove(box.id)
+    assert not os.path.exists(box.directory)
+
+
+def test_a_killed_supervisor(supervised: Engine, busybox_image: str, cli: Command) -> None:
+    os.kill(supervision.owner(supervised.runtime_dir), signal.SIGKILL)
+    wait_for(
+        lambda: not list(pool_sweep.records(supervised._containers)), "the monitors to clean up"
+    )
+    run = ("run", "--rm", "--network", "none", busybox_image, "echo", "x")
+    assert cli(*run).out == "x\n"  # its socket is there still
+    supervised.start_supervisor()
+    wait_for(lambda: first(supervised).get("ready") == 2, "a full pool")
+
+
+def test_a_changed_configuration(
+    engine: Engine,
+    configure: Callable[[str], None],
+    busybox_image: str,
+) -> None:
+    kept = pools.Pools(engine)
+    told: list[str] = []
+    kept._note = told.append
+    configure(TABLE.format(image="nosuch"))
+    kept._look()
+    assert kept.status()[0]["error"] == "No such image: nosuch:latest"
+    configure(TABLE.format(image=busybox_image))
+    kept._look()
+    assert kept.status()[0]["error"] == ""
+    configure('[[pool]]\nimage = "x"\nsze = 1\n')
+    kept._look()
+    assert "pools.toml:4: pool.sze: unknown key" in told[-1]
+    assert len(kept.status()) == 1  # as it was
+    configure("")
+    kept._look()
+    assert kept.status() == []
+    kept.close()
