@@ -24,7 +24,7 @@ from tests.support.leaks import LeakCheck, cgroup_parent, empty_parents, nft_tab
 from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
-from tests.support.sweep import owned, sweep
+from tests.support.sweep import own_directory, sweep
 from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("twin", engines, indirect=True)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Data is no name: two workers must collect the same names, and data may hold the time."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]:
     """Fails the test that leaves a mount, cgroup, process, descriptor, thread … behind."""
@@ -167,11 +172,8 @@ def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]
 def session_base() -> Iterator[str]:
     """A directory of this run. Its path is short: unix sockets below it have 108 bytes."""
     sweep("/tmp/fb-*")
-    path = tempfile.mkdtemp(prefix="fb-", dir="/tmp")
-    with owned(path):
+    with own_directory("/tmp/fb-") as path:
         yield path
-    if not os.environ.get("FASTBOX_TEST_KEEP"):
-        remove_tree(path)
 
 
 @pytest.fixture(scope="session", autouse=True)
