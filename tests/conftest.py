@@ -99,12 +99,20 @@ PARENTS = pytest.StashKey[dict[str, str]]()  # of the stores of all tests -> the
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A run that is told to end (``timeout``) tears down, as one that is interrupted does."""
+    """A run that is told to end (``timeout``) tears down, as one that is interrupted does; and one
+    in the background (``nohup``, ``&``: these ignore signals) tests what signals do."""
 
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt("terminated")
 
     signal.signal(signal.SIGTERM, end)
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     if not _is_worker(session.config):
         session.config.stash[FORWARDED] = {path: open_text(path) for path in FORWARDING}
 
