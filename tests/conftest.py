@@ -65,22 +65,25 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     return report
 
 
-TIME_LIMIT = 180  # seconds; a test that hangs fails, and the others still run
+# Seconds; a test that hangs fails, and the others still run. A module that compiles says more.
+TIME_LIMIT = 180
 
 
 class TestHangs(Exception):
-    """A test took longer than TIME_LIMIT."""
+    """A test took longer than TIME_LIMIT, or its module's."""
 
 
-def _interrupt_what_hangs() -> Iterator[None]:
+def _interrupt_what_hangs(item: pytest.Item) -> Iterator[None]:
     """Interrupt a phase of a test (set-up, call, tear-down) that hangs, where it hangs; and again
     every few seconds, because what cleans up may hang too."""
 
+    limit = getattr(getattr(item, "module", None), "TIME_LIMIT", TIME_LIMIT)
+
     def interrupt(number: int, frame: object) -> None:
-        raise TestHangs(f"no end after {TIME_LIMIT} seconds")
+        raise TestHangs(f"no end after {limit} seconds")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT, 10)
+    signal.setitimer(signal.ITIMER_REAL, limit, 10)
     try:
         return (yield)
     finally:
