@@ -67,7 +67,7 @@ def quick(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def rounds(quick: bool) -> int:
     """How often a cheap case is measured; dear ones take a fraction."""
-    return 8 if quick else 60
+    return 5 if quick else 60
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,13 @@ def pytest_benchmark_update_json(
         failed=dict(race.failures),
         quick=bool(config.getoption("--quick")),
     )
-    config.stash[LINES] = results.report(output_json)
+    config.stash[LINES] = results.report(output_json, partial=is_partial(config))
+
+
+def is_partial(config: pytest.Config) -> bool:
+    """Whether only some cases were asked for."""
+    named = any("::" in word or word.endswith(".py") for word in config.args)
+    return named or bool(config.option.keyword)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:

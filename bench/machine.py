@@ -40,7 +40,7 @@ def describe(store: str = "/var/tmp") -> dict[str, Any]:
 
 def sentence(machine: dict[str, Any]) -> str:
     """One line of it, for plots and tables."""
-    kvm_text = "KVM" if machine.get("kvm") else "no KVM"
+    kvm_text = "/dev/kvm" if machine.get("kvm") else "no /dev/kvm"
     return (
         f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, "
         f"{machine.get('memory', 0) / (1 << 30):.0f} GiB, Linux {machine.get('kernel', '?')}, "

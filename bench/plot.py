@@ -40,6 +40,26 @@ STARTS = {
     "bridge[podman]": "podman run, bridge",
     "bridge[docker]": "docker run, bridge",
 }
+# How a curve looks: ours in one colour, told apart by their marks.
+FACES = {
+    "library": "fastbox library",
+    "client": "fastbox run",
+    "cli": "fastbox, plain Python",
+    "pool": "fastbox, pool",
+    "floor": "kernel's floor, in C",
+}
+LOOKS = {
+    "library": ("-", "o", OURS),
+    "client": ("-", "s", OURS),
+    "pool": ("-", "^", OURS),
+    "cli": (":", "x", OURS),
+    "floor": ("--", "o", FLOOR),
+    "bubblewrap": (":", "D", PEER),
+    "crun": ("-", "s", "#6d7781"),
+    "runc": ("--", "^", "#8d97a1"),
+    "podman": ("-.", "v", "#a58b6f"),
+    "docker": ("-", "D", "#b0603a"),
+}
 DENSITY = re.compile(r"density\[(.+)\]$")
 RATE = re.compile(r"starts per second\[(.+), (\d+)\]$")
 CROWDED = re.compile(r"start with running\[(.+), (\d+)\]$")
@@ -88,6 +108,9 @@ def density_bars(result: dict[str, Any]) -> list[Bar]:
     ]
     if not bars and "memory[idle container]" in found:
         bars = [Bar("fastbox", found["memory[idle container]"], OURS)]
+    for machine in ("qemu microvm", "qemu q35"):
+        if number := found.get(f"memory per instance[{machine}]"):
+            bars.append(Bar(f"{machine}, all of it", number, MACHINE))
     return sorted(bars, key=lambda bar: bar.value)
 
 
@@ -202,7 +225,7 @@ def _scaling(result: dict[str, Any]) -> Any:
     rates, crowded = curves(numbers, RATE), curves(numbers, CROWDED)
     if not rates and not crowded:
         return None
-    figure, (left, right) = _figure(10, 4.2, 2)
+    figure, (left, right) = _figure(11.5, 4, 2)
     _curves(left, rates, "Starts per second", "started at the same time", "starts per second")
     _curves(right, crowded, "One start, while others run", "containers running", "milliseconds")
     left.set_xscale("log", base=2)
@@ -210,6 +233,7 @@ def _scaling(result: dict[str, Any]) -> Any:
     for axes in (left, right):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter("")
     return figure
 
 
@@ -220,29 +244,20 @@ def _curves(
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.grid(alpha=0.25)
-    looks = [
-        ("-", "s", "#6d7781"),
-        ("--", "^", "#8d97a1"),
-        (":", "D", "#59626b"),
-        ("-.", "v", PEER),
-    ]
-    peers = 0
-    for name, points in lines.items():
-        ours = colour_of(name) == OURS
-        style, marker, colour = ("-", "o", OURS) if ours else looks[peers % len(looks)]
-        peers += not ours
+    for name, points in sorted(lines.items(), key=lambda line: -line[1][-1][1]):
+        style, marker, colour = LOOKS.get(name, ("-", "o", colour_of(name)))
         axes.plot(
             [x for x, _ in points],
             [y for _, y in points],
             marker=marker,
             linestyle=style,
             color=colour,
-            linewidth=2.2 if ours else 1.6,
+            linewidth=2.2 if colour == OURS else 1.4,
             markersize=4,
-            label=name,
+            label=FACES.get(name, name),
         )
     if lines:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def memory(kibibytes: float) -> str:

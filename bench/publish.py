@@ -85,8 +85,8 @@ def put_between(text: str, lines: list[str]) -> str:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise BadResult(f"README.md: has no lines {BEGIN} and {END}")
-    body = "\n".join(lines)
-    return f"{head}{BEGIN}\n{body}\n{END}{tail}"
+    body = "".join(f"{line}\n" for line in lines)
+    return f"{head}{BEGIN}\n{body}{END}{tail}"
 
 
 def newest() -> str:

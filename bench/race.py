@@ -64,7 +64,7 @@ def race(
     for number in range(-warmup, rounds):
         # Another one goes first each time: what one leaves behind (a network namespace that is
         # being torn down, dirty pages) is paid for by all of them in turn.
-        shift = number % len(names)
+        shift = number % max(len(names), 1)
         for name in names[shift:] + names[:shift]:
             times = found[name]
             if isinstance(times, Exception):

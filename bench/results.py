@@ -85,18 +85,34 @@ def group_of(result: dict[str, Any], group: str) -> dict[str, dict[str, float]]:
     return found
 
 
+def groups(result: dict[str, Any]) -> set[str]:
+    """The groups that something was measured of."""
+    return {_group(name) for name in (*medians(result), *result.get("values", {}))}
+
+
+def _group(case: str) -> str:
+    return case.partition("[")[0]
+
+
 # ---- the terminal --------------------------------------------------------------------------------
 
 
-def report(result: dict[str, Any]) -> list[str]:
-    """The whole result as lines of at most 100 columns."""
+def report(result: dict[str, Any], *, partial: bool = False) -> list[str]:
+    """The whole result as lines of at most 100 columns.
+
+    Args:
+        partial: some cases were asked for; targets of other cases are not worth a word.
+    """
     lines = [sentence(result["machine_info"])]
     if result["quick"]:
         lines.append("QUICK run: few rounds, small images; its figures are an indication only")
     lines += ["", *cases(result), "", *others(result["values"])]
     fields = Target._fields
+    measured = groups(result)
     found = [
-        (Target(*(entry[name] for name in fields)), entry["figure"]) for entry in result["targets"]
+        (Target(*(entry[name] for name in fields)), entry["figure"])
+        for entry in result["targets"]
+        if not partial or {_group(entry["subject"]), _group(entry["against"])} & measured
     ]
     lines += ["", "targets", *table(found), ""]
     lines += people(result["absent_peers"], result["failed_peers"])

@@ -127,7 +127,7 @@ def test_a_gigabyte_of_log(
     contestants = {"fastbox": timed(fastbox)}
     if house.docker:
         contestants["docker"] = timed(docker)
-    found = race(contestants, 3, warmup=0)
+    found = race(contestants, 1 if quick else 3, warmup=0)
     with unless_out():
         values["log[fastbox] / log[docker]"] = median(found["fastbox"]) / median(found["docker"])
     values["memory[monitor that logs]"] = peak / 1024
@@ -221,7 +221,7 @@ def test_two_hundred_containers(
         }
         if argv:
             contestants["docker"] = process(argv)
-        found = race(contestants, 15)
+        found = race(contestants, 3 if quick else 15)
     for name in ("library", "cli"):
         with unless_out():
             ratio = median(found[name]) / median(found["docker"])

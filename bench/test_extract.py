@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench.race import Times, race, report
+from bench.race import Found, race, report
 from tests.support.images import archive, cache_directory
 
 CONTESTANTS = ["plain", "gzip", "zstd", "tar xf", "tar xzf", "tar --zstd"]
@@ -88,18 +88,26 @@ def by_tar(path: str, *options: str) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="module")
-def extractions(layers: dict[str, str], place: str, rounds: int) -> dict[str, Times]:
-    contestants = {name: into(place, by_fastbox(path)) for name, path in layers.items()}
-    contestants["tar xf"] = into(place, by_tar(layers["plain"]))
-    contestants["tar xzf"] = into(place, by_tar(layers["gzip"], "-z"))
-    contestants["tar --zstd"] = into(place, by_tar(layers["zstd"], "--zstd"))
-    return race(contestants, max(3, rounds // 6), warmup=1)
+def extractions(layers: dict[str, str], place: str, rounds: int) -> Found:
+    ours = {name: into(place, by_fastbox(path)) for name, path in layers.items()}
+    # What a promise is about, often enough for it; the rest is for information.
+    promised = {
+        "gzip": ours.pop("gzip"),
+        "tar xzf": into(place, by_tar(layers["gzip"], "-z")),
+    }
+    others = {
+        **ours,
+        "tar xf": into(place, by_tar(layers["plain"])),
+        "tar --zstd": into(place, by_tar(layers["zstd"], "--zstd")),
+    }
+    few = max(2, rounds // 6)
+    return race(promised, max(rounds * 5 // 6, few), warmup=1) | race(others, few, warmup=1)
 
 
 @pytest.mark.benchmark(group="extract")
 def test_extract(
     contestant: str,
-    extractions: dict[str, Times],
+    extractions: Found,
     layers: dict[str, str],
     benchmark: Any,
 ) -> None:

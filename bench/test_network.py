@@ -101,7 +101,7 @@ def starts(house: House, rounds: int, quick: bool) -> Found:
     if house.docker is not None:
         for network in ENGINES["docker"]:
             slow[f"docker, {network}"] = docker_of(house.docker, network)
-    return found | race(slow, rounds // 2)
+    return found | race(slow, rounds // 2, warmup=1)
 
 
 def _created(house: House) -> str:

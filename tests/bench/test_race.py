@@ -43,6 +43,10 @@ def test_everyone_goes_first_in_turn() -> None:
     assert found["a"] == [1.0] * 3
 
 
+def test_a_race_of_nobody_has_no_winner() -> None:
+    assert race({}, 3) == {}
+
+
 def test_warm_ups_are_not_counted() -> None:
     readings = iter([9.0, 9.0, 1.0, 2.0])
     assert race({"a": lambda: next(readings)}, 2, warmup=2)["a"] == [1.0, 2.0]
