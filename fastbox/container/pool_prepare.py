@@ -309,7 +309,9 @@ def _uid_of(pid: int) -> int:
 
 
 def is_dead(prepared: Prepared) -> bool:
-    """Whether init or monitor of a prepared one has ended."""
+    """Whether init or monitor of a prepared one has ended, or it was left."""
+    if prepared.owner.fileno() < 0 or prepared.order.fileno() < 0:
+        return True
     poller = select.poll()
     poller.register(prepared.owner, 0)
     poller.register(prepared.order, 0)
