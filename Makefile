@@ -1,5 +1,5 @@
 # make demo    set everything up and run redis in a container
-# make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=1: one after the other); as root, or through sudo
+# make test    the tests (PYTEST_ARGS="-k pull", TEST_JOBS=0: one process); as root, or through sudo
 # make lint    style, types, and that the stubs are those of the compiled modules
 # make bench   the benchmarks (QUICK=1: in three minutes); bench-deps: installs what they compare
 #              with; bench-publish: the newest result becomes README's figures (docs/benchmarks.md)

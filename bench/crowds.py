@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,13 @@ import msgspec
 
 from bench.commands import CommandFailed, output
 from bench.memory import keepers, pss
-from bench.peers import HERE, Docker, Podman, compile_c
+from bench.peers import HERE, Docker, Floor, Podman, compile_c
 
 if TYPE_CHECKING:
     from bench.bundles import Oci
     from bench.house import House
+
+FILES = ("hosts", "hostname", "resolv.conf")  # that the floor binds
 
 # What a container of a fleet does: it writes a little, for `logs`, and idles.
 IDLE = ["/bin/sh", "-c", "seq 20; exec sleep 100000"]
@@ -60,9 +63,11 @@ def rate_of_call(call: Callable[[], object], at_once: int, window: float) -> Rat
 
     def work(number: int) -> None:
         try:
-            while time.perf_counter() - start < window and not failed:
+            while not failed:
                 call()
                 counts[number] += 1
+                if time.perf_counter() - start >= window:
+                    return
         except Exception as e:
             failed.append(e)
 
@@ -74,6 +79,17 @@ def rate_of_call(call: Callable[[], object], at_once: int, window: float) -> Rat
     if failed:
         raise failed[0]
     return Rate(sum(counts), time.perf_counter() - start)
+
+
+def floors_for(floor: Floor, at_once: int) -> list[str]:
+    """A command line for rate_of_command: each slot has a working directory of its own."""
+    for slot in range(at_once):
+        place = os.path.join(floor.work, f"slot{slot}")
+        os.makedirs(place, exist_ok=True)
+        for name in FILES:
+            shutil.copy(os.path.join(floor.work, name), place)
+    slots = os.path.join(floor.work, "slot{s}")
+    return [slots if word == floor.work else word for word in floor.argv]
 
 
 def bundles_for(oci: Oci, at_once: int) -> list[str]:

@@ -17,6 +17,7 @@ from bench.crowds import (
     PeerFleet,
     Rate,
     bundles_for,
+    floors_for,
     rate_of_call,
     rate_of_command,
 )
@@ -27,11 +28,22 @@ from bench.test_launch import start_of
 AT_ONCE, AT_ONCE_QUICK = [1, 2, 4, 8, 16], [1, 8]
 WINDOW, WINDOW_QUICK = 2.0, 0.5  # seconds
 REPEATS, REPEATS_QUICK = 3, 1
-RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 100]
+RUNNING, RUNNING_QUICK = [0, 100, 500, 1000], [0, 50]
 DOCKER_RUNNING = 100  # at most: it starts three a second
 FLEET, FLEET_QUICK = 100, 5
 RATED = [
-    *("pool", "library", "client", "cli", "bubblewrap", "crun", "runc", "podman", "docker"),
+    *(
+        "floor",
+        "pool",
+        "library",
+        "client",
+        "cli",
+        "bubblewrap",
+        "crun",
+        "runc",
+        "podman",
+        "docker",
+    ),
 ]
 LOOKING = ["library", "client", "cli", "podman", "docker"]
 CONTESTANTS = {
@@ -64,6 +76,9 @@ def counters(house: House) -> Iterator[dict[str, Counter]]:
             argv = house.command(face, "run", *words, "busybox", *TRUE)
             env = house.cli.env if face == "cli" else None
             found[face] = functools.partial(rate_of_command, argv, env=env)
+    if "floor" in house.floors:
+        argv = floors_for(house.floors["floor"], AT_ONCE[-1])
+        found["floor"] = functools.partial(rate_of_command, argv)
     for oci in (house.crun, house.runc):
         if oci is not None:
             found[oci.name] = functools.partial(rate_of_command, bundles_for(oci, AT_ONCE[-1]))
@@ -98,7 +113,9 @@ def rates(house: House, quick: bool, values: dict[str, float]) -> dict[int, Foun
                 return rate.seconds / rate.count
 
             turns = {name: functools.partial(once, work) for name, work in contestants.items()}
-            found[at_once] = race(turns, REPEATS_QUICK if quick else REPEATS, warmup=0)
+            found[at_once] = race(
+                turns, REPEATS_QUICK if quick else REPEATS, warmup=0 if quick else 1
+            )
     for at_once, times in found.items():
         for name in times:
             with unless_out():
@@ -146,6 +163,7 @@ def among_many(
     """How many run -> contestant -> seconds. With none: before they come and after they went."""
     found: dict[int, Found] = {}
     points = RUNNING_QUICK if quick else RUNNING
+    rounds = 3 if quick else rounds
     with contextlib.closing(Fleet(house)) as fleet, house.supervised():
         for running in points:
             fleet.grow(running)

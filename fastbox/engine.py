@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from . import tracing
@@ -81,21 +81,21 @@ class Engine(
                 )
 
     # The parts are made when first used: a verb pays only for what it needs. ------------------
-    @cached_property
+    @functools.cached_property
     def _images(self) -> ImageStore:
         from .image.store import ImageStore
 
         self._make_directories()
         return ImageStore(self.root, layers_in_use=self._layers_in_use)
 
-    @cached_property
+    @functools.cached_property
     def _volumes(self) -> VolumeStore:
         from .volume.store import VolumeStore
 
         self._make_directories()
         return VolumeStore(self.root)
 
-    @cached_property
+    @functools.cached_property
     def _containers(self) -> ContainerStore:
         from .container.store import ContainerStore
 
@@ -104,7 +104,7 @@ class Engine(
         store.prepare()
         return store
 
-    @cached_property
+    @functools.cached_property
     def _lifecycle(self) -> Lifecycle:
         from .container.lifecycle import Lifecycle
 
@@ -112,20 +112,20 @@ class Engine(
         networks = self._container_networks
         return Lifecycle(store, self._volumes, self.root, layers, networks, self._supervise)
 
-    @cached_property
+    @functools.cached_property
     def _networks(self) -> NetworkStore:
         from .network.store import NetworkStore
 
         self._make_directories()
         return NetworkStore(self.root, self.runtime_dir, self._containers.journal)
 
-    @cached_property
+    @functools.cached_property
     def _container_networks(self) -> ContainerNetworks:
         from .container.networking import ContainerNetworks
 
         return ContainerNetworks(self._containers, self._networks)
 
-    @cached_property
+    @functools.cached_property
     def cgroup_parent(self) -> str:
         """The cgroup below which this store's containers are."""
         if self.root == DEFAULT_ROOT:
@@ -221,7 +221,7 @@ class Engine(
                 transient=transient,
             )
         if platform is None:
-            container.warnings += _foreign(image)
+            container.warnings += _foreign(image.os, image.architecture, image.variant)
         return container
 
     @tracing.traced("resolve image")
@@ -344,6 +344,8 @@ class Engine(
                 self._lifecycle.cleanup_abandoned(box)
                 if not os.path.isdir(box.directory):
                     continue
+            if box.record.config.idle and self._lifecycle.end_abandoned(box):
+                continue
             if box.state.status is Status.PAUSED:
                 self._lifecycle.thaw_abandoned(box)
             if not box.state.status.is_up and self._container_networks.owes(box.id):
@@ -527,11 +529,14 @@ class Engine(
 
     def _volumes_in_use(self) -> dict[str, list[str]]:
         """Volume name -> ids of the containers that have it."""
+        from .container.pool_sweep import records
+
         users: dict[str, list[str]] = {}
-        for box in self._all_containers():
-            for point in box.record.mounts:
+        existing = [box.record for box in self._all_containers()]
+        for record in (*existing, *records(self._containers)):
+            for point in record.mounts:
                 if point.type == "volume":
-                    users.setdefault(point.name, []).append(box.id)
+                    users.setdefault(point.name, []).append(record.id)
         return users
 
     def remove_volume(self, name: str, *, force: bool = False) -> None:
@@ -572,12 +577,13 @@ class Engine(
         return version()
 
 
-def _foreign(image: Image) -> list[str]:
+@functools.lru_cache(maxsize=16)
+def _foreign(os_name: str, architecture: str, variant: str) -> list[str]:
     """Docker's warning for an image that this machine does not run."""
     from .oci.platform import host, normalise, runs
 
-    has, mine = normalise(image.os, image.architecture, image.variant), host()
-    if not image.architecture or has in runs(mine):
+    has, mine = normalise(os_name, architecture, variant), host()
+    if not architecture or has in runs(mine):
         return []
     return [
         f"The requested image's platform ({has}) does not match the detected host platform"

@@ -288,6 +288,8 @@ class Pool:
         self._counts.failed += 1
         self._retry = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
+        with self._lock:
+            self._changed.notify_all()
 
     def _poke(self) -> None:
         os.eventfd_write(self._wake, 1)
@@ -328,6 +330,7 @@ class Pool:
                 pool_prepare.throw_away(self._engine._lifecycle, [prepared])
                 continue
             except BaseException:
+                pool_take.kill(self._engine._lifecycle, prepared)
                 prepared.close()
                 raise
             self._counts.taken += 1
@@ -452,10 +455,18 @@ class Pool:
             raise
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until as many are ready as it keeps now; False: not within ``timeout`` seconds."""
+        """Until as many are ready as it keeps now; False: not within ``timeout`` seconds.
+
+        Raises:
+            FastboxError: why it cannot be refilled.
+        """
         self._check_open()
         with self._lock:
-            return self._changed.wait_for(lambda: len(self._ready) >= self._target, timeout)
+            full = self._changed.wait_for(
+                lambda: len(self._ready) >= self._target or self._error is not None, timeout
+            )
+        self._check_failures()
+        return full
 
     def hand_over(self, send: Callable[[Prepared], None]) -> bool:
         """Give one to another process; False if there is none.

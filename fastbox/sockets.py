@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 _LONGEST = 107  # bytes of a path that the kernel takes (unix(7))
 
@@ -20,3 +24,14 @@ def short_path(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"
     finally:
         os.close(fd)
+
+
+def end_listening(listener: socket.socket) -> None:
+    """Close a listening socket for every process that has it: who waits in accept(2) gets an error,
+    and who has connected in vain is let go, with the descriptors that came along."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(2)
+        while True:  # what is in the queue is still given out, then there is an error
+            connection, _ = listener.accept()
+            connection.close()
+    listener.close()

@@ -20,7 +20,7 @@ from hypothesis import settings
 from fastbox._core.tree import remove_tree
 from tests.support.command import Command, docker_works, fastbox_program
 from tests.support.images import Templates, archive, changes
-from tests.support.leaks import LeakCheck, nft_tables, open_text
+from tests.support.leaks import LeakCheck, cgroup_parent, empty_parents, nft_tables, open_text
 from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
@@ -95,6 +95,7 @@ pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(_interrupt_what_hangs)
 
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 FORWARDED = pytest.StashKey[dict[str, str]]()
+PARENTS = pytest.StashKey[dict[str, str]]()  # of the stores of all tests -> the test
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -148,6 +149,9 @@ def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]
         paths.append(str(request.getfixturevalue("tmp_path")))
     check = LeakCheck(paths)
     yield check
+    check.watch_stores()
+    for root in (*check.roots, *check.stores):
+        request.config.stash[PARENTS].setdefault(cgroup_parent(root), request.node.nodeid)
     left = check.leaks()
     if left:
         check.clean()
@@ -168,6 +172,20 @@ def session_base() -> Iterator[str]:
         yield path
     if not os.environ.get("FASTBOX_TEST_KEEP"):
         remove_tree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_parent_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The parent cgroup of a store that comes back after its test (a process that started one more
+    container) is told at the end, with the test's name."""
+    request.config.stash[PARENTS] = {}
+    yield
+    left = empty_parents(request.config.stash[PARENTS])
+    for directory, _ in left:
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+    if left:
+        pytest.fail(f"parent cgroups that were left, and their tests: {left}", pytrace=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

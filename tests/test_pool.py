@@ -90,6 +90,28 @@ def test_a_taken_one_is_a_container_as_any(engine: Engine, busybox_image: str) -
     engine.remove(box.id, force=True)
 
 
+def test_who_waits_has_what_its_command_will_have(engine: Engine, busybox_image: str) -> None:
+    with engine.pool(busybox_image, 1, network="none", user="7:8") as pool:
+        pid = pool._ready[0].pid
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        assert status["Name"] == "fastbox-wait"
+        assert status["Uid"].split() == ["7"] * 4
+        assert status["CapEff"] == status["CapPrm"] == "0" * 16
+        assert status["CapBnd"] == "00000000a80425fb"
+        assert status["Seccomp"] == "2"
+        assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2", "5"]
+        assert os.readlink(f"/proc/{pid}/exe").startswith("/memfd:fastbox-helper")
+        assert os.stat(f"/proc/{pid}/mem").st_uid == 0  # not dumpable: nobody may attach to it
+
+
+def test_the_store_is_whole_beside_a_pool(engine: Engine, busybox_image: str) -> None:
+    with engine.pool(busybox_image, 1, network="none") as pool:
+        assert engine.check(repair=True) == []
+        assert engine.prune_containers()[0] == []
+        assert pool.stats().ready == 1
+
+
 def test_with_an_init(engine: Engine, busybox_image: str) -> None:
     with engine.pool(busybox_image, 1, network="none", init=True) as pool:
         full(pool)
@@ -155,6 +177,7 @@ def test_anonymous_volumes_are_each_ones_own(engine: Engine, busybox_image: str)
     with engine.pool(busybox_image, 2, network="none", mounts=mounts) as pool:
         full(pool)
         assert len(engine.volumes()) == 2
+        assert engine.prune_volumes()[0] == []  # they are in use
         for _ in range(2):
             assert pool.run(["sh", "-c", "ls /data; touch /data/x"]).text == ""
     assert engine.volumes() == []
@@ -216,8 +239,9 @@ def test_what_keeps_it_empty_is_told(
             wait_for(lambda: pool.stats().failed, "a failure")
             with pytest.raises(FastboxError, match="cannot be refilled: no more processes"):
                 pool.run(["true"])
-            assert pool.stats().error
-        full(pool)  # after a pause
+            with pytest.raises(FastboxError, match="no more processes"):
+                pool.wait()
+        wait_for(lambda: pool.stats().ready, "it to be filled, after a pause")
         assert pool.run(["true"]).returncode == 0
         assert pool.stats().error == ""
 

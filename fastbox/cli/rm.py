@@ -24,7 +24,7 @@ def rm(app: App, values: Values, words: list[str]) -> int:
             return None
         return name
 
-    return each(words, act)
+    return each(words, act, parallel=True)
 
 
 COMMAND = FlagCommand(

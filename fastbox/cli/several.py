@@ -21,7 +21,8 @@ def each(
 
     Args:
         act: gives the line to print, None for none.
-        parallel: at the same time (``stop`` waits up to ten seconds for each).
+        parallel: at the same time (``stop`` waits up to ten seconds for each, and much of what
+            ``rm`` does is waiting for the kernel).
 
     Returns:
         The exit status: 1 if anything failed.
@@ -45,10 +46,16 @@ def _outcomes(
 ) -> list[Callable[[], str | None]]:
     if not parallel:
         return [_later(act, name) for name in names]
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(min(len(names), _PARALLEL)) as pool:
-        return [pool.submit(act, name).result for name in names]
+        futures = [pool.submit(act, name) for name in names]
+        try:
+            wait(futures)
+        except BaseException:  # interrupted: what has begun is finished, the rest is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result for future in futures]
 
 
 def _later(act: Callable[[str], str | None], name: str) -> Callable[[], str | None]:

@@ -13,6 +13,7 @@ from ..errors import StoreError
 
 Made = TypeVar("Made")
 
+SETTLED = 100_000_000  # nanoseconds; a tick is 10 ms at most
 MAX_SIZE = 16 << 20  # bytes; of a container.json: the kernel takes 6 MiB of arguments at most
 
 
@@ -88,7 +89,6 @@ class Remembered(Generic[Made]):
         make: the value, of content and path; what it raises is passed on, and not remembered.
     """
 
-    SETTLED = 100_000_000  # nanoseconds; a tick is 10 ms at most
     MOST = 4096  # files; beyond that all are forgotten
 
     def __init__(self, make: Callable[[bytes, str], Made]) -> None:
@@ -107,7 +107,7 @@ class Remembered(Generic[Made]):
                 found = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            if known[0] == _stamp(found):
+            if known[0] == stamp(found):
                 return known[1]
         opened: list[os.stat_result] = []
         data = read_file(path, opened=opened.append)
@@ -115,12 +115,18 @@ class Remembered(Generic[Made]):
             return None
         made = self._make(data, path)
         # By its stamp before it was read: what is written meanwhile makes it another one.
-        if 0 <= opened[0].st_ctime_ns < time.time_ns() - self.SETTLED:
+        if is_settled(opened[0]):
             if len(self._known) >= self.MOST:
                 self._known = {}
-            self._known[path] = _stamp(opened[0]), made
+            self._known[path] = stamp(opened[0]), made
         return made
 
 
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
+def is_settled(found: os.stat_result) -> bool:
+    """Whether what is done to a file, or in a directory, from now on changes its ``stamp``."""
+    return 0 <= found.st_ctime_ns < time.time_ns() - SETTLED
+
+
+def stamp(found: os.stat_result) -> tuple[int, ...]:
+    """What tells a file, or a directory's names, from what they were before."""
     return found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_dev

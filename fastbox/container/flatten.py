@@ -94,10 +94,23 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The plan's bytes, and for messages what each operation is about."""
+    """The plan's bytes, and for messages what each operation is about.
+
+    Attributes:
+        descriptions: see ``about``.
+        renamed: (an id in them, the one that it stands for), of a plan made from another's.
+    """
 
     data: bytes
     descriptions: list[str]
+    renamed: tuple[str, str] | None = None
+
+    def about(self, index: int) -> str:
+        """What an operation is about; "" for a number that is none of them."""
+        if not 0 <= index < len(self.descriptions):
+            return ""
+        text = self.descriptions[index]
+        return text.replace(*self.renamed) if self.renamed is not None else text
 
 
 def flatten(

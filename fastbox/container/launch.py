@@ -124,9 +124,7 @@ def describe(
 ) -> LaunchError:
     """The error that a failed step is, with Docker's wording where Docker has one."""
     text = os.strerror(error.errno).lower()
-    about = ""
-    if 0 <= error.index < len(plan.descriptions):
-        about = plan.descriptions[error.index]
+    about = plan.about(error.index)
     command = argv[0]
     code, hint = 125, None
     if error.step == core.STEP_EXEC:
@@ -450,7 +448,8 @@ def _monitor_argv(
         "--",
         *cleanup,
     ]
-    return [os.fsencode(word) for word in words]
+    # One call for all; none holds a NUL, which would end it.
+    return "\0".join(words).encode("utf-8", "surrogateescape").split(b"\0")
 
 
 def _log_words(record: ContainerRecord) -> list[str]:

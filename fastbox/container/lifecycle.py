@@ -452,5 +452,15 @@ class Lifecycle(Connecting, Starting):
             return
         self.cleanup(container.id)
 
+    def end_abandoned(self, container: Container) -> bool:
+        """Remove a box whose maker is gone, but not what tells it so: somebody forked has the pipe
+        too. Whether it is removed."""
+        creator = container.record.creator
+        if creator is None or process.is_alive(*creator):
+            return False
+        with contextlib.suppress(FastboxError):
+            self.remove(container.id, force=True, volumes=True)
+        return not os.path.isdir(container.directory)
+
     def _cgroup(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

@@ -15,7 +15,7 @@ from ..locks import lock
 from ..network import wishes
 from ..network.types import Attachment, Networking
 from . import names, process
-from .files import Remembered
+from .files import Remembered, is_settled, stamp
 
 if TYPE_CHECKING:
     from ..network.attach import Connection, Host, Wanted
@@ -46,6 +46,7 @@ class ContainerNetworks:
         self.networks = networks
         self._host: Host | None = None
         self._files: Remembered[bytes] = Remembered(lambda data, path: data)
+        self._leases: dict[str, tuple[tuple[int, ...], set[str]]] = {}  # network -> stamp, ids
 
     @property
     def host(self) -> Host:
@@ -415,15 +416,37 @@ class ContainerNetworks:
 
     def _sweep_addresses(self, up: set[str]) -> None:
         base = f"{self.store.runtime}/networks"
-        for network_id in _with_leases(base):
-            from ..network import leases
-
+        for network_id in _ids_in(base):
             with contextlib.suppress(OSError):
-                leases.free_stale(self.store.runtime, network_id, up, self._is_stale)
+                if not self._lease_holders(network_id) <= up:
+                    from ..network import leases
+
+                    leases.free_stale(self.store.runtime, network_id, up, self._is_stale)
         with contextlib.suppress(FileNotFoundError):
             for container_id in os.listdir(f"{base}/boxes"):
                 if container_id not in up and names.is_id(container_id):
                     self.give_back(container_id)
+
+    def _lease_holders(self, network_id: str) -> set[str]:
+        """Ids of the containers that have an address of a network. Each change of a lease is one
+        of its directory, whose stamp tells whether they are the same as before.
+
+        Raises:
+            FileNotFoundError: nobody ever had one.
+        """
+        from ..network import leases
+
+        found = os.stat(leases.directory(self.store.runtime, network_id))
+        known = self._leases.get(network_id)
+        if known is not None and known[0] == stamp(found):
+            return known[1]
+        holders = leases.holders(self.store.runtime, network_id).values()
+        ids = {holder.partition("/")[0] for holder in holders}
+        if is_settled(found):
+            if len(self._leases) >= Remembered.MOST:
+                self._leases = {}
+            self._leases[network_id] = stamp(found), ids
+        return ids
 
     def _links(self) -> set[str]:
         """The host's ends of this store's links. To be asked before those are read that tell them:
@@ -499,10 +522,8 @@ def _interfaces() -> Iterator[str]:
         yield from (name for _, name in socket.if_nameindex())
 
 
-def _with_leases(base: str) -> list[str]:
-    """Ids of the networks of which somebody has, or had, an address."""
+def _ids_in(base: str) -> list[str]:
     try:
-        found = [name for name in os.listdir(base) if names.is_id(name)]
+        return [name for name in os.listdir(base) if names.is_id(name)]
     except FileNotFoundError:
         return []
-    return [name for name in found if os.path.isdir(f"{base}/{name}/leases")]

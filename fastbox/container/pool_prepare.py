@@ -219,7 +219,7 @@ def _start(
         monitors, inits = prepared.theirs
         cleanup = launch.end_command(lifecycle.root, store.runtime, record)
         argv = launch._monitor_argv(store, record, cgroup, 1, cleanup, False, len(ports))
-        argv[_FLAGS] = b"wv" if prepared.has_volumes else b"w"
+        argv[_FLAGS] = _flags(prepared)
         try:
             prepared.pid, prepared.monitor_pid = core.start(
                 prepared.plan.data,
@@ -254,12 +254,22 @@ def _start(
         if os.read(ready_read, 1) != b"R":
             raise FastboxError("preparing a container: its monitor ended at once")
         prepared.close_theirs()  # else nobody would see init's end
-        _await_ready(prepared)
+        try:
+            _await_ready(prepared)
+        except FastboxError:
+            throw_away(lifecycle, [prepared])
+            raise
         if record.user not in ("", "0", "root"):
             prepared.uid = _uid_of(prepared.pid)
 
 
 _FLAGS = 9  # in enum argument of monitor.c
+
+
+def _flags(prepared: Prepared) -> bytes:
+    if prepared.has_volumes:
+        return b"wv"
+    return b"wx" if prepared.record.config.auto_remove else b"w"
 
 
 def _described(error: core.StepError, prepared: Prepared) -> LaunchError:
@@ -356,6 +366,7 @@ def check_config(config: ContainerConfig, size: int) -> None:
         "name": (config.name is not None, "its containers get names of their own"),
         "command": (config.command is not None, "it is given when a container is taken"),
         "interactive": (config.interactive, "input is given when a container is taken"),
+        "idle": (config.idle, "it would run no command"),
         "restart": (config.restart.is_set, "what restarts is no container for one command"),
     }
     for name, (given, why) in refused.items():

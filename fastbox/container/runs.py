@@ -89,10 +89,12 @@ class Server:
             theirs.close()
 
     def close(self) -> None:
-        """Its commands end with it."""
-        self._socket.close()
-        with contextlib.suppress(ChildProcessError):
-            core.wait_helper(self._pid)
+        """Its commands end with it. A second time is fine."""
+        pid, self._pid = self._pid, 0
+        if pid:
+            self._socket.close()
+            with contextlib.suppress(ChildProcessError):
+                core.wait_helper(pid)
 
     def request(self, plan: bytes, stdio: list[int], group: int) -> _socket.socket:
         """Ask for a command; where the answers come from.
@@ -108,7 +110,7 @@ class Server:
             self._socket.sendmsg([b"R"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
         except BaseException as error:
             answers.close()
-            if isinstance(error, (BrokenPipeError, ConnectionError)):
+            if not self._pid or isinstance(error, ConnectionError):
                 raise NotRunning("the box has ended") from error
             raise
         finally:

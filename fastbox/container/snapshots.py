@@ -53,8 +53,7 @@ def hold(root: str, name: str, own: Sequence[str], layers: Sequence[str]) -> Non
     Raises:
         OSError
     """
-    me = os.getpid()
-    data = _Hold(owner=(me, process.start_time(me)), own=list(own), layers=[*own, *layers])
+    data = _Hold(owner=process.own(), own=list(own), layers=[*own, *layers])
     os.makedirs(f"{root}/{DIRECTORY}", mode=0o700, exist_ok=True)
     atomic.write(f"{root}/{DIRECTORY}/{name}", msgspec.json.encode(data), sync=False)
 

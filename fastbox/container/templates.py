@@ -57,8 +57,7 @@ class Template:
         if self._plan is None or self._plan[0] != _shape(cgroup):
             return None
         _, first, plan = self._plan
-        descriptions = [text.replace(first, record.id) for text in plan.descriptions]
-        return Plan(_adapted(plan.data, first, record.id), descriptions)
+        return Plan(_adapted(plan.data, first, record.id), plan.descriptions, (first, record.id))
 
     def keep_plan(self, record: ContainerRecord, cgroup: Cgroup, plan: Plan) -> None:
         """Remember the plan of a container of this kind."""

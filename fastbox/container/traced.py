@@ -91,7 +91,7 @@ class _Picture:
         self._span("operations", times[core.T_INIT], end)
         before = times[core.T_INIT]
         for i, after in enumerate(operations):
-            about = plan.descriptions[i] if i < len(plan.descriptions) else ""
+            about = plan.about(i)
             name = f"{names.get(_kind(plan, i), 'operation')} {about}".rstrip()
             failed = self._error if self._error and self._error.index == i else None
             self._span(name, before, after, failed)

@@ -176,11 +176,9 @@ def of_stopped(
 
 
 def _describe(error: core.StepError, plan: Plan, record: ContainerRecord) -> FastboxError:
-    about = ""
-    if 0 <= error.index < len(plan.descriptions):
-        about = f" {plan.descriptions[error.index]}"
+    about = plan.about(error.index)
     return FastboxError(
-        f"cannot mount the files of container {record.name}:{about} "
+        f"cannot mount the files of container {record.name}:{about and ' '}{about} "
         f"{os.strerror(error.errno).lower()}",
         hint="run fastbox as root" if error.errno == errno.EPERM else None,
     )

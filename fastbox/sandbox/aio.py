@@ -21,6 +21,7 @@ from .many import Many
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..aio import AsyncEngine
     from ..engine import Engine
     from .files import Data, Entry
     from .many import Work
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_THREADS = 64
+
+
+def _blocking(engine: Engine | AsyncEngine | None) -> Engine | None:
+    from ..engine import Engine
+
+    return engine if engine is None or isinstance(engine, Engine) else engine.engine
 
 
 class AsyncSandbox:
@@ -51,11 +58,11 @@ class AsyncSandbox:
         self,
         image: str | Snapshot,
         *,
-        engine: Engine | None = None,
+        engine: Engine | AsyncEngine | None = None,
         max_threads: int = MAX_THREADS,
         **options: Any,
     ) -> None:
-        self.box = Sandbox(image, engine=engine, **options)
+        self.box = Sandbox(image, engine=_blocking(engine), **options)
         self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix="fastbox-box")
 
     @classmethod
@@ -198,12 +205,13 @@ async def async_run_many(
     image: str | Snapshot | None = None,
     parallel: int | None = None,
     ordered: bool = True,
+    engine: Engine | AsyncEngine | None = None,
     **options: Any,
 ) -> AsyncIterator[SandboxResult]:
     """See ``run_many``. Cancelling whoever waits for a result, or closing the iterator
     (``aclose``), kills and removes all that runs."""
     loop = asyncio.get_running_loop()
-    many = Many(jobs, image, parallel, ordered, options)
+    many = Many(jobs, image, parallel, ordered, {**options, "engine": _blocking(engine)})
     results = iter(many)
     with ThreadPoolExecutor(1, thread_name_prefix="fastbox-many") as pool:
         try:

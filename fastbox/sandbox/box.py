@@ -85,6 +85,7 @@ class Sandbox(Files):
         **config: Any,
     ) -> None:
         self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
         self._up: _Up | None = None
         self._container: Container | None = None
         self._is_closed = False
@@ -172,6 +173,9 @@ class Sandbox(Files):
             self._is_closed = True
             up, self._up = self._up, None
             if up is not None:
+                up.disconnect()
+                # Runs of other threads end with that, and need their descriptors until then.
+                self._idle.wait_for(lambda: self._runs == 0, runs.KILL_SECONDS)
                 up.end()
             if self._container is not None:
                 self._remove(self._container)
@@ -198,12 +202,14 @@ class Sandbox(Files):
 
     def _started(self) -> _Up:
         """The caller has the lock."""
+        is_new = self._container is None
         container = self._made()
         if self._up is None:
             try:
                 self._up = _Up(self.engine, container)
             except BaseException:
-                self.close()
+                if is_new:
+                    self.close()
                 raise
         return self._up
 
@@ -326,8 +332,8 @@ class Sandbox(Files):
             cancel: a descriptor (an eventfd) that becomes readable when the run is to be killed.
 
         Raises:
-            LaunchError: it could not be started. NotRunning: the box has ended.
-            CommandFailed: see ``check``. FastboxError
+            LaunchError: it could not be started. NotRunning: the box has ended, or was closed.
+            CommandFailed: see ``check``. Conflict: by ``cancel``. FastboxError
         """
         request = execs.ExecRequest(
             args=limits.words(args),
@@ -362,6 +368,7 @@ class Sandbox(Files):
         finally:
             with self._lock:
                 self._runs -= 1
+                self._idle.notify_all()
 
 
 class _Up:
@@ -439,11 +446,15 @@ class _Up:
             self.lifecycle._wait_down(self.record)
         graph.of(self.record).started_before(self.lifecycle.store.directory(self.record.id))
 
+    def disconnect(self) -> None:
+        """No more commands; those that run end. A second time is fine."""
+        self._server.close()
+
     def end(self) -> None:
         """Kill all that is in the box; returns when its monitor has seen to the rest."""
         from ..container.session import Session
 
-        self._server.close()
+        self.disconnect()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.init, signal.SIGKILL)
         with contextlib.suppress(FastboxError, OSError):  # its monitor was killed

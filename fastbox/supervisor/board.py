@@ -79,8 +79,3 @@ class Board:
         _SERVED.pack_into(self._page, place, 0)
         self.name(slot, 0)
         self.set_state(slot, FREE)
-
-    def clear(self) -> None:
-        """The master has ended, and nobody counts any more."""
-        for slot in range(SLOTS):
-            self.free(slot)

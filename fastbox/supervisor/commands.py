@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from .. import supervision
-from ..sockets import short_path
+from ..sockets import end_listening, short_path
 from . import board
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Commands:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._runtime = service.runtime
-        self._page = board.create()
-        self._board = board.Board(self._page)
+        self._board: board.Board | None = None
+        self._served = 0  # by masters that have ended
         self._listener: socket.socket | None = None
         self._life = -1
         self._process: asyncio.subprocess.Process | None = None
@@ -47,7 +47,6 @@ class Commands:
             except OSError as error:
                 self._service.note(f"starting the command server failed: {error}")
             self._close()
-            self._board.clear()
             if loop.time() - began > LASTED:
                 pause = PAUSE
             await asyncio.sleep(pause)
@@ -55,7 +54,11 @@ class Commands:
 
     def status(self) -> dict[str, Any]:
         """How many workers it has, and how many commands they have run."""
-        return {"workers": len(self._board.pids()), "commands": self._board.served}
+        page = self._board
+        return {
+            "workers": len(page.pids()) if page else 0,
+            "commands": self._served + (page.served if page else 0),
+        }
 
     async def stop(self) -> None:
         """End it: idle workers are gone then, others finish what they do."""
@@ -67,12 +70,13 @@ class Commands:
             except asyncio.TimeoutError:
                 process.kill()
                 await process.wait()
-        os.close(self._page)
 
     async def _start(self) -> None:
         self._listener = self._listen()
         life, self._life = os.pipe2(os.O_CLOEXEC)
-        fds = {"listener": self._listener.fileno(), "board": self._page, "life": life}
+        page = board.create()  # its own: what a dead one's workers still write does not matter
+        self._board = board.Board(page)
+        fds = {"listener": self._listener.fileno(), "board": page, "life": life}
         argv = supervision.command(
             self._service.root, self._runtime, "serve",
             *(f"--{name}={fd}" for name, fd in fds.items()),
@@ -88,6 +92,7 @@ class Commands:
                 )
         finally:
             os.close(life)
+            os.close(page)
 
     def _listen(self) -> socket.socket:
         """The socket, bound: the master listens when it has workers."""
@@ -112,11 +117,13 @@ class Commands:
             with contextlib.suppress(OSError):
                 os.unlink(supervision.command_socket_path(self._runtime))
             # Also for workers that a killed master has left: they end.
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
+            end_listening(self._listener)
             self._listener = None
         if self._life >= 0:
             os.close(self._life)
             self._life = -1
+        if self._board is not None:
+            self._served += self._board.served
+            self._board.close()
+            self._board = None
         self._process = None

@@ -11,6 +11,7 @@ from threading import Event, Thread
 import pytest
 
 from fastbox import atomic
+from fastbox.container import files as files_module
 from fastbox.container.files import Remembered
 
 DAY = 86_400
@@ -30,7 +31,7 @@ def made() -> list[bytes]:
 @pytest.fixture
 def files(made: list[bytes], monkeypatch: pytest.MonkeyPatch) -> Remembered[str]:
     """Files count as settled at once: the tests see to it that they are told apart all the same."""
-    monkeypatch.setattr(Remembered, "SETTLED", -DAY * 1_000_000_000)
+    monkeypatch.setattr(files_module, "SETTLED", -DAY * 1_000_000_000)
 
     def make(data: bytes, path: str) -> str:
         made.append(data)
@@ -64,7 +65,7 @@ def test_a_file_of_the_future_is_not_remembered(
     path: str, files: Remembered[str], made: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock was set back: what comes now may get the same time."""
-    monkeypatch.setattr(Remembered, "SETTLED", 0)
+    monkeypatch.setattr(files_module, "SETTLED", 0)
     write(path, "one")
     past = time.time_ns() - DAY * 1_000_000_000
     monkeypatch.setattr(time, "time_ns", lambda: past)
@@ -143,7 +144,7 @@ def test_damaged_and_repaired(path: str, files: Remembered[str], made: list[byte
 
 def test_written_while_it_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stamp is from before it was read."""
-    monkeypatch.setattr(Remembered, "SETTLED", -DAY * 1_000_000_000)
+    monkeypatch.setattr(files_module, "SETTLED", -DAY * 1_000_000_000)
     later = iter(["two", "three"])
 
     def make(data: bytes, path: str) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.command import Command
 from tests.support.images import archive
-from tests.support.leaks import LeakCheck, cgroup_parent
+from tests.support.leaks import LeakCheck, cgroup_parent, empty_parents, store_hash
 from tests.support.registry import Registry, digest_of
 from tests.support.sweep import owned, sweep
 from tests.support.wait import wait_for
@@ -58,6 +58,35 @@ def test_zombie_child(check: LeakCheck) -> None:
     child.wait()
     assert any(line.startswith(f"child {child.pid}") for line in found)
     assert check.leaks() == []
+
+
+def test_cgroup_of_a_store_that_nobody_watches(check: LeakCheck, base: str) -> None:
+    """One that a test makes by itself: its containers are leaks, its empty parent goes."""
+    store = f"{base}/mine/store"
+    os.makedirs(f"{store}/containers")
+    point = next(m[0] for m in check.cgroup_mounts)
+    parent = f"{point}/{cgroup_parent(store)}"
+    os.makedirs(f"{parent}/box")
+    assert check.leaks() == []
+    check.watch_stores()
+    assert check.leaks() == [f"cgroup {parent}/box"]
+    os.rmdir(f"{parent}/box")
+    assert check.leaks() == []
+    assert empty_parents({cgroup_parent(store): "mine"}) == [(parent, "mine")]
+    check.remove_cgroups()
+    assert empty_parents({cgroup_parent(store): "mine"}) == []
+
+
+def test_bridges_of_others_are_not_ours(check: LeakCheck) -> None:
+    """Another run, or the other worker, may have made a network meanwhile."""
+    device, mine = f"fb-{os.getpid():012x}", store_hash(check.roots[0])
+    subprocess.run(["ip", "link", "add", device, "type", "bridge"], check=True)
+    try:
+        for alias, is_leak in ((f"fastbox {'0' * 8} ID", False), (f"fastbox {mine} ID", True)):
+            subprocess.run(["ip", "link", "set", device, "alias", alias], check=True)
+            assert (f"network interface {device}" in check.leaks()) == is_leak
+    finally:
+        subprocess.run(["ip", "link", "del", device], check=True)
 
 
 def open_stat(pid: int) -> str:

@@ -89,7 +89,10 @@ def test_the_wheel_holds_everything(installed: Installed) -> None:
     assert {"fastbox/py.typed", "fastbox/data/seccomp.json"} <= set(names)
     assert {f"fastbox/_core/{name}.pyi" for name in core} <= set(names)
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"fastbox"}
+    assert {top.rpartition(".")[2] for top in tops} == {"fastbox", "data", "dist-info"}
+    (client,) = [name for name in names if ".data/" in name]
+    assert client.endswith(".data/scripts/fastbox")
+    assert names[client] & 0o111 == 0o111
     assert not [name for name in names if name.endswith((".c", ".pyx", ".h"))]
 
 
@@ -110,15 +113,19 @@ def test_every_module_can_be_imported(installed: Installed, tmp_path: object) ->
     assert path.startswith(installed.environment)
 
 
-def test_the_monitor_is_static(installed: Installed) -> None:
+def test_the_programs_are_static(installed: Installed) -> None:
     find = "import fastbox._core as c, os; print(os.path.dirname(c.__file__))"
     argv = [installed.program("python"), "-I", "-c", find]
     core = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    with open(os.path.join(core, "fastbox-monitor"), "rb") as file:
-        program = file.read()
-    assert program.startswith(b"\x7fELF")
-    assert b"ld-musl" not in program and b"ld-linux" not in program
-    assert len(program) < 200_000
+    for path, most in (
+        (os.path.join(core, "fastbox-monitor"), 200_000),
+        (installed.program("fastbox"), 100_000),
+    ):
+        with open(path, "rb") as file:
+            program = file.read()
+        assert program.startswith(b"\x7fELF")
+        assert b"ld-musl" not in program and b"ld-linux" not in program
+        assert len(program) < most
 
 
 def test_a_container_runs(
@@ -131,3 +138,6 @@ def test_a_container_runs(
     container = fastbox.ok("run", "-d", "busybox", "sh", "-c", "echo logged; exec sleep 1000")
     assert fastbox.ok("ps", "-q", "--no-trunc") == container
     fastbox.ok("rm", "-f", container)
+    assert Command([installed.program("fastbox-python")], home).ok("--version") == (
+        Command([installed.program("fastbox")], home).ok("--version")
+    )

@@ -95,7 +95,7 @@ def test_processes_are_kept_if_wanted(engine: Engine, busybox_image: str) -> Non
     with Box(busybox_image, engine=engine) as box:
         sh(box, "echo 1 > /x; rm /etc/passwd; sleep 1000 >/dev/null 2>&1 &")
         with box.fork(keep_processes=True) as other:
-            sh(box, "pidof sleep; echo 2 > /x")
+            assert sh(box, "until pidof sleep; do :; done; echo 2 > /x")
             assert sh(other, "cat /x; test ! -e /etc/passwd") == "1\n"
     assert holds(engine) == [] and is_clean(engine)
 

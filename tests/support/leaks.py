@@ -56,6 +56,7 @@ class LeakCheck:
     def __init__(self, paths: list[str], *, skip_others: bool = True) -> None:
         self.paths = paths
         self.roots: list[str] = []
+        self.stores: list[str] = []  # others, in the test's own directories
         self.places: list[Callable[[], list[str]]] = []
         self.cgroup_mounts = [m for m in mounts() if m[2] in ("cgroup", "cgroup2")]
         self.before = set(self._own())
@@ -65,6 +66,14 @@ class LeakCheck:
     def watch(self, root: str) -> None:
         """Look at the cgroups of the store at ``root`` too."""
         self.roots.append(root)
+
+    def watch_stores(self) -> None:
+        """Look at the cgroups of each store in the test's directories, or in one in them."""
+        for path in self.paths:
+            for inside in (path, *_directories(path)):
+                for root in _directories(inside):
+                    if root not in self.roots and os.path.isdir(f"{root}/containers"):
+                        self.stores.append(root)
 
     def watch_interfaces(self, names: Callable[[], list[str]]) -> None:
         """Look for links of the stores' containers in another network namespace too."""
@@ -138,7 +147,7 @@ class LeakCheck:
         return any(path in text for path in self.paths)
 
     def _parents(self) -> list[str]:
-        names = [cgroup_parent(root) for root in self.roots]
+        names = [cgroup_parent(root) for root in (*self.roots, *self.stores)]
         own = own_cgroups()
         found = []
         for point, _, kind, line in self.cgroup_mounts:
@@ -210,6 +219,27 @@ class LeakCheck:
         """Whether a bridge is of a store that is not the test's: its alias says whose it is."""
         words = open_text(f"/sys/class/net/{bridge}/ifalias").split()
         return len(words) == 3 and words[1] not in map(store_hash, self.roots)
+
+
+def _directories(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def empty_parents(known: dict[str, str]) -> list[tuple[str, str]]:
+    """(directory, whose) of the parent cgroups of stores that are still there.
+
+    Args:
+        known: name of a parent (``cgroup_parent``) -> whose it is.
+    """
+    points = [point for point, _, kind, _ in mounts() if kind in ("cgroup", "cgroup2")]
+    found = {path for point in points for path in glob.glob(f"{glob.escape(point)}/fastbox-*")}
+    return [
+        (path, known[name]) for path in sorted(found) if (name := path.rpartition("/")[2]) in known
+    ]
 
 
 def open_text(path: str) -> str:

@@ -363,6 +363,16 @@ static size_t describe_end(void *data, char *buffer, size_t size) {
   return (size_t)format_exit(buffer, size, ending->run, &ending->record);
 }
 
+static void tell_starter(int taken, int failed) {
+  char answer = failed ? (char)failed : 'R';
+  if (taken) {
+    answer_take(failed);
+    return;
+  }
+  if (write(FB_FD_READY, &answer, 1) < 0) errno = 0;
+  close(FB_FD_READY);
+}
+
 /* A container that is removed at its end is told to have ended before its mounts are taken apart and
  * its cgroup is removed, which takes longer than all else then: a descriptor of its mount namespace
  * keeps them meanwhile. (One that stays may be started again at once, and its upper directory must be
@@ -379,16 +389,6 @@ static int hold_mounts(char **argv) {
   int kept = fcntl(fd, F_DUPFD_CLOEXEC, FB_FD_END + atoi(argv[ARG_PORTS]));
   close(fd);
   return kept;
-}
-
-static void tell_starter(int taken, int failed) {
-  char answer = failed ? (char)failed : 'R';
-  if (taken) {
-    answer_take(failed);
-    return;
-  }
-  if (write(FB_FD_READY, &answer, 1) < 0) errno = 0;
-  close(FB_FD_READY);
 }
 
 /* Without its state nobody would find the container: better none. */
@@ -426,15 +426,14 @@ int monitor_main(int argc, char **argv, char **envp) {
   if (chdir("/") < 0) errno = 0; /* keep nobody's directory busy */
   journal_open(argv[ARG_JOURNAL], argv[ARG_ID], keep_private(argv[ARG_ATTRIBUTES]));
   memset(&info, 0, sizeof info);
-  int prepared = strchr(flags, 'w') != NULL;
+  int goes = strchr(flags, 'x') != NULL, prepared = strchr(flags, 'w') != NULL;
+  int mounts = goes ? hold_mounts(argv) : -1;
   if (prepared) {
     look_up_state((pid_t)atoi(argv[ARG_PID]));
     tell_starter(0, 0);
     int taken = await_take(&flags);
     if (taken < 0) return throw_away(argv, taken == -2, trash, sizeof trash);
   }
-  int goes = strchr(flags, 'x') != NULL;
-  int mounts = goes ? hold_mounts(argv) : -1;
   if (announce(argv, &info, prepared) < 0) return 1;
   if (!goes) reserve_exit(FB_FD_DIR);
   log_open(&(struct log_options){argv[ARG_LOG], FB_FD_DIR, atoll(argv[ARG_MAX_SIZE]),

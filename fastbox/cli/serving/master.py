@@ -12,6 +12,7 @@ import socket
 import traceback
 from typing import NoReturn
 
+from ...sockets import end_listening
 from ...supervisor import board
 from .. import commands
 from . import protocol
@@ -81,7 +82,7 @@ class Master:
     def _fork_spare(self) -> bool:
         """See that somebody waits for clients; False if that cannot be."""
         waiting = self.board.count(board.IDLE)
-        if waiting and self.workers:
+        if waiting and len(self.workers) >= SPARE:
             return True
         while waiting < SPARE:
             if not self._fork():
@@ -144,8 +145,7 @@ class Master:
 
     def _end(self) -> None:
         """Who waits for clients ends; whoever has one ends after it."""
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
+        end_listening(self.listener)
         poller = select.poll()
         poller.register(self.wake, select.POLLIN)
         while self._reap(os.WNOHANG) and self.board.count(board.IDLE):
@@ -166,11 +166,22 @@ def preload() -> None:
 
 
 def refuse(listener: socket.socket) -> None:
-    """Tell a client that nobody has time for it."""
+    """Tell a client that nobody has time for it, unless a worker was faster."""
+    before = signal.signal(signal.SIGALRM, _give_up)
+    # Its file is the workers' too: it has to block.
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     with contextlib.suppress(OSError):
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         with connection:
             protocol.answer(connection, protocol.REFUSED)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError
 
 
 def _free_memory() -> int:

@@ -48,7 +48,12 @@ class Request:
             _TAIL.unpack_from(data, LIKE.stop)
         )
         streams = [opened >> number & 1 for number in range(3)]
-        if magic != MAGIC or len(fds) != 1 + sum(streams) + (in_memfd == 1) or size + rest > MOST:
+        if (
+            magic != MAGIC
+            or opened > 7
+            or len(fds) != 1 + sum(streams) + (in_memfd == 1)
+            or size + rest > MOST
+        ):
             raise Malformed("not a request")
         self.likeness = bytes(data[LIKE])
         words = bytes(data[REQUEST:])

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 
 from ... import durable
+from ...sockets import end_listening
 from ...supervisor import board
 from .. import leaving
 from .. import main as cli
@@ -77,6 +78,7 @@ class Worker:
         if self.idle:
             os._exit(0)
         self.orphaned = True
+        end_listening(self.listener)
 
     def _accept(self) -> socket.socket | None:
         self.board.set_state(self.slot, board.IDLE)
@@ -84,6 +86,8 @@ class Worker:
         if surplus:  # SIGALRM ends it
             signal.setitimer(signal.ITIMER_REAL, WAIT)
         self.idle = True
+        if self.orphaned:
+            return None
         try:
             connection, _ = self.listener.accept()
         except OSError:  # nobody is to be served any more
