@@ -51,9 +51,7 @@ def test_siblings_do_not_fill_the_box(box: fastbox.Sandbox, base: str) -> None:
         assert box.run(["/siblings"]).returncode == 30
 
 
-def test_a_traced_command_is_no_ended_one(
-    box: fastbox.Sandbox, engine: Engine, base: str
-) -> None:
+def test_a_traced_command_is_no_ended_one(box: fastbox.Sandbox, engine: Engine, base: str) -> None:
     box.write("/traced", compile_static(TRACED, base), mode=0o755)
     line = ["/traced", "/bin/sh", "-c", "echo on; exit 7"]
     result = box.run(line, timeout=20)
