@@ -35,3 +35,14 @@ def end_listening(listener: socket.socket) -> None:
             connection, _ = listener.accept()
             connection.close()
     listener.close()
+
+
+def is_neighbour(pid: int) -> bool:
+    """Whether a process is in our namespaces, and no container's whom somebody gave the socket."""
+    try:
+        return pid > 0 and all(
+            os.stat(f"/proc/{pid}/ns/{kind}").st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino
+            for kind in ("mnt", "pid", "user")
+        )
+    except OSError:
+        return False

@@ -45,8 +45,7 @@ static void read_options(char **words, const char **root, const char **runtime, 
 /* Descriptors beyond 0-2 do not go with the command: <(process substitution) is one. */
 static int names_own_files(char **words) {
   for (; *words; words++)
-    if (strstr(*words, "/dev/fd/") || strstr(*words, "/proc/self/") ||
-        strstr(*words, "/proc/thread-self/"))
+    if (strstr(*words, "dev/fd/") || strstr(*words, "proc/self") || strstr(*words, "proc/thread-self"))
       return 1;
   return 0;
 }
