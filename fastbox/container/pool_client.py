@@ -18,7 +18,7 @@ import msgspec
 
 from .. import __version__
 from ..errors import InvalidArgument
-from ..sockets import short_path
+from ..sockets import is_neighbour, short_path
 from .flatten import Plan
 from .pool_prepare import Prepared
 from .record import ContainerRecord
@@ -166,7 +166,8 @@ def _ask(runtime: str, wanted: bytes) -> tuple[bytes, list[int]]:
         connection.settimeout(ANSWER)
         with short_path(socket_path(runtime)) as path:
             connection.connect(path)
-        if not peer(connection)[1]:  # it would have the command, and its input
+        pid, allowed = peer(connection)
+        if not allowed or not is_neighbour(pid):  # it would have the command, and its input
             raise PermissionError
         connection.send(wanted)
         rights = array.array("i")

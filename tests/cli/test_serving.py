@@ -425,7 +425,8 @@ def test_a_container_that_got_at_the_socket(
 
 IMPOSTOR = """
 import os, socket, sys
-os.setgid(65534); os.setuid(65534)
+if len(sys.argv) > 2:
+    os.setgid(65534); os.setuid(65534)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
     listener.bind(sys.argv[1])
     listener.listen()
@@ -435,12 +436,14 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
 """
 
 
-def test_somebody_else_listens(cli: Command, runtime_dir: str) -> None:
+@pytest.mark.parametrize("who", ["user", "container"])
+def test_somebody_else_listens(cli: Command, runtime_dir: str, who: str) -> None:
     os.chmod(os.path.dirname(runtime_dir), 0o711)
     os.chmod(os.path.dirname(os.path.dirname(runtime_dir)), 0o711)
     os.chmod(runtime_dir, 0o777)
     path = supervision.command_socket_path(runtime_dir)
     argv = [sys.executable, "-c", IMPOSTOR, path]
+    argv = [*argv, who] if who == "user" else ["unshare", "-m", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as impostor:
         assert impostor.stdout is not None
         assert impostor.stdout.readline() == b"ready\n"

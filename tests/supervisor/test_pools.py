@@ -108,7 +108,8 @@ def test_whoever_is_not_like_the_supervisor_makes_its_own(
 
 IMPOSTOR = """
 import os, socket, sys
-os.setgid(65534); os.setuid(65534)
+if len(sys.argv) > 2:
+    os.setgid(65534); os.setuid(65534)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
     listener.bind(sys.argv[1])
     listener.listen()
@@ -118,13 +119,15 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
 """
 
 
-def test_somebody_else_listens(engine: Engine, busybox_image: str) -> None:
+@pytest.mark.parametrize("who", ["user", "container"])
+def test_somebody_else_listens(engine: Engine, busybox_image: str, who: str) -> None:
     os.makedirs(engine.runtime_dir, exist_ok=True)
     directory = engine.runtime_dir
     os.chmod(directory, 0o777)
     while (directory := os.path.dirname(directory)) not in ("/tmp", "/"):
         os.chmod(directory, 0o711)
     argv = [sys.executable, "-c", IMPOSTOR, pool_client.socket_path(engine.runtime_dir)]
+    argv = [*argv, who] if who == "user" else ["unshare", "-m", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as impostor:
         assert impostor.stdout is not None
         assert impostor.stdout.readline() == b"ready\n"
