@@ -172,10 +172,14 @@ def _ask(runtime: str, wanted: bytes) -> tuple[bytes, list[int]]:
         connection.send(wanted)
         rights = array.array("i")
         space = _socket.CMSG_SPACE(2 * rights.itemsize)
-        data, control, _, _ = connection.recvmsg(PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+        data, control, flags, _ = connection.recvmsg(PACKET, space, _socket.MSG_CMSG_CLOEXEC)
         for level, kind, part in control:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 rights.frombytes(part[: len(part) - len(part) % rights.itemsize])
+        if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):  # its monitor removes it
+            for fd in rights:
+                os.close(fd)
+            return b"", []
         return data, list(rights)
     finally:
         connection.close()

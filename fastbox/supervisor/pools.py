@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -225,4 +226,6 @@ def _send(connection: socket.socket, prepared: Prepared) -> None:
         raise Dead
     rights = array.array("i", [prepared.owner.fileno(), prepared.order.fileno()])
     text = pool_client.offer(prepared)
+    if len(text) > pool_client.PACKET:  # labels of an image can be that long
+        raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
     connection.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])

@@ -15,6 +15,7 @@ import fastbox
 from fastbox import ContainerConfig, Engine, Status, supervision
 from fastbox.container import pool_client, pool_sweep
 from fastbox.supervisor import pools
+from tests.support import boxes
 from tests.support.command import Command
 from tests.support.wait import wait_for
 
@@ -104,6 +105,22 @@ def test_whoever_is_not_like_the_supervisor_makes_its_own(
     done = subprocess.run([cli.argv[0], *elsewhere, *line, "true"], env=cli.env)
     assert done.returncode == 125  # there is no such image
     assert taken(supervised) == 0
+
+
+def test_an_image_with_more_to_tell_than_a_packet_holds(
+    engine: Engine, configure: Callable[[str], None], busybox_image: str
+) -> None:
+    configure("")
+    for size in (pool_client.PACKET, pool_client.PACKET * 6 // 5):
+        boxes.image(engine, f"long{size}", {}, [f"LABEL long={'x' * size}"])
+        configure(TABLE.format(image=f"long{size}"))
+        kept = pools.Pools(engine)
+        kept._look()
+        assert kept._kept[0].pool is not None, kept._kept[0].error
+        kept._kept[0].pool.wait(30)
+        result = fastbox.run(f"long{size}", ["echo", "x"], network="none", engine=engine)
+        assert result.stdout == b"x\n"
+        kept.close()
 
 
 IMPOSTOR = """
