@@ -38,11 +38,10 @@ def end_listening(listener: socket.socket) -> None:
 
 
 def is_neighbour(pid: int) -> bool:
-    """Whether a process is in our namespaces, and no container's whom somebody gave the socket."""
+    """Whether a process sees the files that we see, and is no container's whom somebody has given
+    the socket's directory."""
     try:
-        return pid > 0 and all(
-            os.stat(f"/proc/{pid}/ns/{kind}").st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino
-            for kind in ("mnt", "pid", "user")
-        )
+        found, own = os.stat(f"/proc/{pid}/ns/mnt"), os.stat("/proc/self/ns/mnt")
     except OSError:
         return False
+    return pid > 0 and (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
