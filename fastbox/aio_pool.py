@@ -7,11 +7,12 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .pool import Cancel, Pool
+from .pool import Pool
+from .pool_types import Cancel
 
 if TYPE_CHECKING:
     from .container.record import Container
-    from .pool import PoolStats
+    from .pool_types import PoolStats
     from .runner import Result
 
 T = TypeVar("T")

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "disk_verbs": LOWER | {"container", "image", "pruning", "usage"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
-    "pool": LOWER | {"container", "pool_pressure", "runner"},
+    "pool": LOWER | {"container", "pool_pressure", "pool_types", "runner"},
     "pool_verbs": {"container", "pool"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
