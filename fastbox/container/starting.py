@@ -212,6 +212,14 @@ class Starting(Access):
         try:
             with open(path, "rb") as file:
                 config = orjson.loads(file.read())
+        except FileNotFoundError as error:
+            if self.store.bundle(record) == self.store.directory(record.id):
+                raise StoreError(f"reading {path} failed: {error}") from error
+            raise StoreError(
+                f"starting {record.name} failed: it was made with --rm, so its files went with "
+                f"the last boot, or with the runtime directory",
+                hint="create it again",
+            ) from error
         except (OSError, ValueError) as error:
             raise StoreError(f"reading {path} failed: {error}") from error
         return config if isinstance(config, dict) else {}

@@ -94,7 +94,7 @@ class Files:
         Raises:
             NotFound; InvalidArgument: it is no regular file, or larger than that.
         """
-        allowed = limits.output_limit(limit)
+        allowed = limits.output_limit(limit, "limit")
         with self._view(write=False) as (view, _):
             fd = _open(view, path)
             try:
@@ -192,7 +192,7 @@ class Files:
                 local.write(name, content, mode)
 
         with self._view(write=False) as (view, _):
-            _Walk(path, limits.output_limit(limit), keep, local).run(view)
+            _Walk(path, limits.output_limit(limit, "limit"), keep, local).run(view)
         return found if local is None else None
 
 

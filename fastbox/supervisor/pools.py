@@ -196,6 +196,11 @@ class Pools:
         return [pool for pool in pools if key and pool.key == key]
 
     # telling ------------------------------------------------------------------------------------
+    @property
+    def problem(self) -> str:
+        """Why the configuration's pools are not kept as it says; "" if they are."""
+        return self._problem
+
     def status(self) -> list[dict[str, Any]]:
         """``image``, ``options`` and ``size`` of each; ``error``, ``""`` if all is well; of one
         that was made ``ready``, ``taken``, ``missed`` and ``memory`` (bytes), see ``PoolStats``."""

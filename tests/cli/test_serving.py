@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -542,3 +543,11 @@ def test_status_tells(served: Command, runtime: str) -> None:
     shown = dict(line.split(": ") for line in served.ok("supervisor", "status").splitlines())
     assert int(shown["Workers"]) >= 2
     assert shown["Commands served"] == "1"
+
+
+def test_a_client_without_the_python_command_line(base: str, home: str) -> None:
+    alone = os.path.join(base, "fastbox")
+    shutil.copy(fastbox_program(), alone)
+    error = Command([alone], home, env=DIRECT).fails(125, "ps")
+    assert error.startswith(f"Error: running {base}/fastbox-python failed: it has to be beside")
+    assert len(error.splitlines()) == 1

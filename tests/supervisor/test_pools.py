@@ -192,8 +192,9 @@ def test_a_changed_configuration(
     configure('[[pool]]\nimage = "x"\nsze = 1\n')
     kept._look()
     assert "pools.toml:4: pool.sze: unknown key" in told[-1]
+    assert kept.problem == told[-1]
     assert len(kept.status()) == 1  # as it was
     configure("")
     kept._look()
-    assert kept.status() == []
+    assert kept.status() == [] and kept.problem == ""
     kept.close()
