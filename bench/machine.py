@@ -44,14 +44,18 @@ def sentence(machine: dict[str, Any]) -> str:
     return (
         f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, "
         f"{machine.get('memory', 0) / (1 << 30):.0f} GiB, Linux {machine.get('kernel', '?')}, "
-        f"cgroup {machine.get('cgroup', '?')}, {machine.get('filesystem', '?')}, {kvm_text}"
+        f"cgroup {machine.get('cgroup', '?')}, {machine.get('filesystem', '?')}, {kvm_text}, "
+        f"load {machine.get('load', 0):.1f} before"
     )
 
 
 def cpu() -> str:
     """The processor's name."""
+    names: dict[str, str] = {}
     with open("/proc/cpuinfo") as file:
-        names = dict((word.strip() for word in line.split(":", 1)) for line in file if ":" in line)
+        for line in file:
+            name, _, value = line.partition(":")
+            names[name.strip()] = value.strip()
     return names.get("model name") or platform.machine()
 
 

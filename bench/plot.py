@@ -174,8 +174,8 @@ def draw(result: dict[str, Any], directory: str) -> list[str]:
 def _figure(width: float, height: float, columns: int = 1) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     return figure, figure.subplots(1, columns)
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import argparse
 import glob
+import json
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -49,7 +49,7 @@ def section(result: dict[str, Any], plots: str = "docs/plots") -> list[str]:
     """README's lines for a result."""
     lines = [
         f"Medians on {sentence(result.get('machine_info', {}))}, all in one run, by turns"
-        + (" (a quick run: an indication only)." if result.get("quick") else "."),
+        + (" (a quick run with small images: an indication only)." if result.get("quick") else "."),
         "",
         f"| | {' | '.join(COLUMNS)} |",
         f"|---|{'---|' * len(COLUMNS)}",
@@ -120,8 +120,8 @@ def main(arguments: list[str]) -> int:
         return 2
     with open(README, "w", encoding="utf-8") as file:
         file.write(made)
-    if os.path.realpath(path) != PUBLISHED:
-        shutil.copyfile(path, PUBLISHED)
+    with open(PUBLISHED, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
     for name in left_out:
         print(f"bench.publish: no picture {name}: the result has no figures for it")
     print(f"bench.publish: {os.path.relpath(path, PROJECT)} is in README.md now")

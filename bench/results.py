@@ -11,6 +11,7 @@ from bench.machine import sentence
 from bench.targets import Target, outcomes, table
 
 WIDTH = 100
+KEPT = ("median", "iqr", "min", "max", "mean", "stddev", "q1", "q3", "rounds", "total")
 
 
 class BadResult(Exception):
@@ -35,7 +36,7 @@ def complete(
     """Add to pytest-benchmark's JSON what it does not know; take out what makes it large."""
     for entry in result["benchmarks"]:
         entry["case"] = case_name(entry["group"], entry["params"], entry["name"])
-        entry["stats"].pop("data", None)
+        slim(entry)
     result["machine_info"] = machine
     result["quick"] = quick
     result["values"] = values
@@ -45,6 +46,14 @@ def complete(
         {**outcome.target._asdict(), "figure": outcome.figure, "met": outcome.met}
         for outcome in outcomes(medians(result), values)
     ]
+
+
+def slim(entry: dict[str, Any]) -> None:
+    """Leave of a case's statistics what is looked at: the file is kept in git."""
+    stats = entry["stats"]
+    entry["stats"] = {name: stats[name] for name in KEPT if name in stats}
+    for name in ("options", "fullname", "param"):
+        entry.pop(name, None)
 
 
 def read(path: str) -> dict[str, Any]:

@@ -144,10 +144,10 @@ def test_rate(contestant: str, rates: dict[int, Found], benchmark: Any) -> None:
 
 
 def starters(house: House) -> Contestants:
-    """One start: of the library until exec, of others as a whole process."""
+    """One start: of the library and the floor until exec, of others as a whole process."""
     found: Contestants = {"library": start_of(house, house.config)}
     if "floor" in house.floors:
-        found["floor"] = house.floors["floor"].run
+        found["floor"] = house.floors["floor"].start
     for face in FACES:
         if face not in house.missing:
             argv = house.command(face, "run", "--rm", "--network", "none", "busybox", *TRUE)

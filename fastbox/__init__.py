@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .image.types import Image as Image
     from .image.types import Volume as Volume
     from .pool import Pool as Pool
-    from .pool import PoolStats as PoolStats
+    from .pool_types import PoolStats as PoolStats
     from .runner import Result as Result
     from .runner import run as run
     from .sandbox.aio import AsyncSandbox as AsyncSandbox
@@ -55,7 +55,7 @@ _PLACES = {
     "Job": "sandbox.many",
     "Mount": "container.config",
     "Pool": "pool",
-    "PoolStats": "pool",
+    "PoolStats": "pool_types",
     "RestartPolicy": "container.config",
     "Result": "runner",
     "Sandbox": "sandbox.box",

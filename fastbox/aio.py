@@ -7,15 +7,13 @@ GIL), so the event loop never waits, whatever loop it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from .cancelling import to_its_end, with_event
 from .engine import Engine
-from .errors import FastboxError
 
 if TYPE_CHECKING:
     from .aio_pool import AsyncPool
@@ -219,7 +217,6 @@ class AsyncEngine:
         detach_keys: str | None = None,
     ) -> int:
         """See ``Engine.attach``; cancelling leaves the container, which goes on."""
-        stop = os.eventfd(0, os.EFD_CLOEXEC)
         call = functools.partial(
             self.engine.attach,
             container,
@@ -227,18 +224,8 @@ class AsyncEngine:
             stdout=stdout,
             stderr=stderr,
             detach_keys=detach_keys,
-            cancel=stop,
         )
-        task = asyncio.ensure_future(self._submit(call))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            os.eventfd_write(stop, 1)
-            with contextlib.suppress(FastboxError):
-                await task
-            raise
-        finally:
-            os.close(stop)
+        return await with_event(lambda stop: self._submit(functools.partial(call, cancel=stop)))
 
     async def run(
         self,
@@ -278,15 +265,7 @@ class AsyncEngine:
         return AsyncPool(make, self._submit)
 
     async def _killing(self, call: Coroutine[Any, Any, T], container: str) -> T:
-        task = asyncio.ensure_future(call)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            with contextlib.suppress(FastboxError):
-                await self._submit(functools.partial(self.engine.kill, container))
-            with contextlib.suppress(FastboxError):
-                await task
-            raise
+        return await to_its_end(call, lambda: self._pool.submit(self.engine.kill, container))
 
     async def copy_from(
         self, container: str, path: str, *, follow_link: bool = False

@@ -7,11 +7,13 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .pool import Cancel, Pool
+from .cancelling import to_its_end
+from .pool import Pool
+from .pool_types import Cancel
 
 if TYPE_CHECKING:
     from .container.record import Container
-    from .pool import PoolStats
+    from .pool_types import PoolStats
     from .runner import Result
 
 T = TypeVar("T")
@@ -30,12 +32,12 @@ class AsyncPool:
         self._made: Pool | None = None
 
     async def __aenter__(self) -> AsyncPool:
-        task = asyncio.ensure_future(self._submit(self._make))
+        making = asyncio.ensure_future(self._submit(self._make))
         try:
-            self._made = await asyncio.shield(task)
+            self._made = await to_its_end(making)
         except asyncio.CancelledError:
-            made = await task
-            await self._submit(made.close)
+            if making.exception() is None:
+                await self._submit(making.result().close)
             raise
         return self
 
@@ -73,16 +75,9 @@ class AsyncPool:
             check=check,
             cancel=cancel,
         )
-        task = asyncio.ensure_future(self._submit(call))
         try:
-            result: Result = await asyncio.shield(task)
+            result: Result = await to_its_end(self._submit(call), cancel)
             return result
-        except asyncio.CancelledError:
-            cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # nobody wants to hear of it
-            raise
         finally:
             cancel.close()
 

@@ -19,6 +19,7 @@ from .container.merge import _argv
 from .container.pool_prepare import Prepared, Recipe
 from .errors import CommandFailed, FastboxError, InvalidArgument
 from .pool_pressure import cost, is_short
+from .pool_types import Cancel, PoolStats
 from .runner import Result, Run, _checked
 
 if TYPE_CHECKING:
@@ -29,59 +30,6 @@ if TYPE_CHECKING:
 LARGEST = 1024  # containers in a pool
 LOOK = 2.0  # seconds between looks at the machine's memory
 PAUSES = (0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before the next try, after failures in a row
-
-
-class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pool has and has done.
-
-    Attributes:
-        size: how many it keeps; target: how many it does now, within its limit of memory, and none
-            while the machine is short of it. ready: how many wait.
-        taken: how often one was taken. missed: how often none was there, and an ordinary start took
-            its place. died: prepared ones that somebody else ended. drained: thrown away, because
-            memory was short or the image has changed.
-        prepared, failed: how many were made, and how many could not be.
-        each: bytes that one takes; memory: all that wait.
-        error: of the last failure, "" after a success. short: why none are kept now, or "".
-    """
-
-    size: int
-    target: int
-    ready: int
-    taken: int
-    missed: int
-    died: int
-    drained: int
-    prepared: int
-    failed: int
-    each: int
-    memory: int
-    error: str
-    short: str
-
-
-class Cancel:
-    """Ends a ``Pool.run`` from another thread: its container is killed and removed."""
-
-    def __init__(self) -> None:
-        self.event = os.eventfd(0, os.EFD_CLOEXEC)
-        self.is_set = False
-        self._kill: Callable[[], None] | None = None
-
-    def __call__(self) -> None:
-        self.is_set = True
-        os.eventfd_write(self.event, 1)
-        if self._kill is not None:
-            self._kill()
-
-    def arm(self, kill: Callable[[], None]) -> None:
-        """``kill`` is called when it is cancelled, or has been."""
-        self._kill = kill
-        if self.is_set:
-            kill()
-
-    def close(self) -> None:
-        os.close(self.event)
 
 
 class _Counts:
@@ -124,6 +72,7 @@ class Pool:
         self._options = config
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
+        self._looking = threading.Lock()  # one at a time looks whether the image has changed
         self._ready: collections.deque[Prepared] = collections.deque()
         self._counts = _Counts()
         self._each, self._short = 0, ""
@@ -134,7 +83,9 @@ class Pool:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="fastbox-pool", daemon=True)
         try:
+            mark = _mark(engine.root)
             self._recipe = self._find_image(pull)
+            self._mark = mark
             self._add(self._prepare())  # what cannot work is told here
             first = self._ready[0]
             self._each = cost((first.pid, first.monitor_pid), len(first.record.networks))
@@ -176,9 +127,10 @@ class Pool:
 
     def _empty(self) -> int:
         """Throw away all that wait; how many that were."""
-        with self._lock:
-            waiting = list(self._ready)
-            self._ready.clear()
+        waiting = []
+        with contextlib.suppress(IndexError):  # others may take meanwhile
+            while True:
+                waiting.append(self._ready.popleft())
         pool_prepare.throw_away(self._engine._lifecycle, waiting)
         return len(waiting)
 
@@ -192,7 +144,6 @@ class Pool:
     def _find_image(self, pull: str) -> Recipe:
         engine = self._engine
         with engine._images.lease():
-            self._mark = _mark(engine.root)
             image, name = engine._image_for(self._name, pull, None, None)
             return Recipe(
                 config=self._config,
@@ -238,6 +189,8 @@ class Pool:
             if now - looked >= LOOK:
                 looked = now
                 self._look_at_memory()
+                with contextlib.suppress(FastboxError):  # whoever takes one is told
+                    self._check_image()
             self._remove_dead()
             if len(self._ready) < self._target and now >= self._retry:
                 self._refill()
@@ -248,8 +201,8 @@ class Pool:
         """Until one is taken or dies, or it is time to look."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        with self._lock:
-            for prepared in self._ready:
+        for prepared in self._ready.copy():
+            with contextlib.suppress(ValueError):  # taken, and closed, meanwhile
                 poller.register(prepared.owner, 0)
                 poller.register(prepared.order, 0)
         wait = LOOK
@@ -267,18 +220,25 @@ class Pool:
                 self._changed.notify_all()  # none is enough now
 
     def _remove_dead(self) -> None:
-        with self._lock:
-            dead = [prepared for prepared in self._ready if pool_prepare.is_dead(prepared)]
-            for prepared in dead:
-                self._ready.remove(prepared)
-            self._counts.died += len(dead)
+        dead = []
+        for prepared in self._ready.copy():
+            with contextlib.suppress(ValueError):  # taken meanwhile
+                if pool_prepare.is_dead(prepared):
+                    self._ready.remove(prepared)
+                    dead.append(prepared)
+        self._counts.died += len(dead)
         pool_prepare.throw_away(self._engine._lifecycle, dead)
 
     def _refill(self) -> None:
         try:
+            self._check_image()
+            recipe = self._recipe
             prepared = self._prepare()
         except Exception as error:  # told to whoever takes one
             self._failed(error)
+            return
+        if recipe is not self._recipe or not self._mark:  # its image was removed meanwhile
+            pool_prepare.throw_away(self._engine._lifecycle, [prepared])
             return
         self._error, self._failures = None, 0
         self._add(prepared)
@@ -301,18 +261,22 @@ class Pool:
         Raises:
             NotFound: it was removed.
         """
-        if _mark(self._engine.root) == self._mark:
+        mark = _mark(self._engine.root)
+        if mark == self._mark:
             return
-        try:
-            recipe = self._find_image("never")
-        except FastboxError:
-            self._counts.drained += self._empty()
-            self._mark = ()
-            raise
-        if recipe.image.id != self._recipe.image.id:
-            self._recipe = recipe
-            self._counts.drained += self._empty()
-            self._poke()
+        with self._looking:
+            try:
+                recipe = self._find_image("never")
+            except FastboxError:
+                self._counts.drained += self._empty()
+                self._mark = ()
+                raise
+            if recipe.image.id != self._recipe.image.id:
+                self._recipe = recipe
+                self._counts.drained += self._empty()
+            self._mark = mark
+        self._error, self._retry = None, 0.0
+        self._poke()
 
     def _take(self, begin: Callable[[Prepared], None]) -> Prepared | None:
         """One that ``begin`` could be done with; None if there is none."""

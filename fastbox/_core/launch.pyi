@@ -67,6 +67,8 @@ T_CONFINED: int
 T_HELPER: int
 T_EXEC: int
 T_SPAWNED: int
+WHERE_STATE: int
+WHERE_ENDED: int
 T_RETURN: int
 T_END: int
 ERROR_SIZE: int

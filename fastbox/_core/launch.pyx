@@ -49,6 +49,7 @@ cdef extern from "launch/plan.h" nogil:
 
 cdef extern from "launch/start.h" nogil:
     enum: FB_FD_PIDFD, FB_FD_OUT, FB_FD_END, FB_HELPER_FDS
+    enum: FB_WHERE_STATE, FB_WHERE_ENDED
     struct fb_start_t "fb_start":
         fb_context *context
         int cgroup_fd
@@ -135,6 +136,8 @@ T_CONFINED = FB_T_CONFINED
 T_HELPER = FB_T_HELPER
 T_EXEC = FB_T_EXEC
 T_SPAWNED = FB_T_SPAWNED
+WHERE_STATE = FB_WHERE_STATE
+WHERE_ENDED = FB_WHERE_ENDED
 T_RETURN = FB_T_RETURN
 T_END = FB_T_END
 ERROR_SIZE = sizeof(fb_error)
@@ -210,8 +213,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         stdio: three descriptors for init, -1 for /dev/null.
         monitor_path: the native helper; monitor_argv: its arguments, where item 1 is replaced by
             init's pid.
-        monitor_fds: the descriptors 4 to 16 as launch/start.h numbers them, -1 for none; the last
-            ones may be left out.
+        monitor_fds: the descriptors 4 to 16 as launch/start.h numbers them, -1 for none (8, where
+            it says that it is ready, is made here); the last ones may be left out.
         helper_fd: sealed copy of the helper; the plan's argv starts with the mode in which it runs
             the command, ``fastbox-exec`` or (P_INIT) ``fastbox-init``.
         cgroup_fd: directory of the v2 cgroup to start in, or -1.
@@ -227,7 +230,8 @@ def start(plan, *, stdio, monitor_path, monitor_argv, monitor_fds, helper_fd=-1,
         (pid of init, pid of the monitor).
 
     Raises:
-        StepError: nothing runs.
+        StepError: nothing runs. With ``STEP_MONITOR``, ``where`` tells what failed in the monitor:
+            ``WHERE_STATE`` (writing state.json) or ``WHERE_ENDED`` (it was killed).
     """
     cdef fb_start_t request
     cdef int *fds = request.fds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +13,6 @@ import orjson
 
 from .. import atomic, tracing
 from ..errors import InvalidArgument
-from ..locks import lock
 from ..network import wishes
 from ..oci import times
 from . import cgroups, etc_files, graph, health, mounts, names, networking, process, spec, templates
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 _config_decoder: msgspec.json.Decoder[ContainerConfig] = msgspec.json.Decoder(ContainerConfig)
 MAX_GROUPS = 1024  # as the launch plan has it
-SWEEP_RACES = 50
 
 
 @tracing.traced("create")
@@ -70,7 +68,7 @@ def create(
     with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
         undo.callback(store.discard, container_id, None)
-        with _made_and_locked(store, directory):
+        with store.nursery.made(container_id, directory):
             name = store.reserve_name(config.name, container_id)
             undo.callback(store.release_name, name, container_id)
             if known is not None:
@@ -176,29 +174,6 @@ def _check_record(record: ContainerRecord) -> None:
     cgroups.validate(cgroups.Resources.from_config(record.config), cgroups.detect())
 
 
-@contextlib.contextmanager
-def _made_and_locked(store: ContainerStore, directory: str) -> Iterator[None]:
-    """Make the directory; its lock, held until the container exists, keeps sweeps by other
-    processes away. One that comes between the two takes it for something that was left behind."""
-    with contextlib.ExitStack() as held:
-        for attempt in range(SWEEP_RACES):
-            try:
-                _make(directory)
-                held.enter_context(lock(directory))
-                break
-            except FileNotFoundError:
-                if attempt + 1 == SWEEP_RACES:
-                    raise
-                store.prepare()  # or the whole store was removed while this process lives
-        yield
-
-
-def _make(directory: str) -> None:
-    os.mkdir(directory, 0o700)
-    os.mkdir(f"{directory}/upper", 0o755)
-    os.mkdir(f"{directory}/work", 0o700)
-
-
 def _dress(upper: str, layer: str) -> None:
     """Give the upper directory what the image's root has: of the container's root, overlayfs shows
     the upper directory's owner, mode and time."""
@@ -269,6 +244,13 @@ def _write_files(
         from .. import durable
 
         durable.later(directory, ["config.json", "container.json"])
+
+
+def write_bundle(store: ContainerStore, record: ContainerRecord) -> None:
+    """Write the files of a container's bundle, whose directory exists, once more."""
+    bundle = store.bundle(record)
+    etc_files.write(bundle, record)
+    atomic.write(f"{bundle}/config.json", _config_json(store, record), sync=False)
 
 
 def _config_json(store: ContainerStore, record: ContainerRecord) -> bytes:

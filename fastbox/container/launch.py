@@ -281,8 +281,6 @@ def start(
     with contextlib.ExitStack() as stack:
         wires = _Wires(stack, record, streams, names)
         start_both = core.start if tracing.active is None else _traced_start(plan)
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-        stack.callback(os.close, ready_read)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         run_directory = os.open(store.runtime_directory(record.id), flags)
         stack.callback(os.close, run_directory)
@@ -303,7 +301,7 @@ def start(
                     wires.err,
                     directory,
                     run_directory,
-                    ready_write,
+                    -1,
                     wires.monitor_end,
                     _number(streams.stdout if streams else None),
                     _number(streams.stderr if streams else None),
@@ -319,6 +317,11 @@ def start(
                 ports=ports,
             )
         except core.StepError as error:
+            if error.step == core.STEP_MONITOR and error.where == core.WHERE_ENDED:
+                raise FastboxError("starting the container: its monitor ended at once") from error
+            if error.step == core.STEP_MONITOR and error.where == core.WHERE_STATE:
+                path = f"{store.runtime_directory(record.id)}/state.json"
+                raise OSError(error.errno, os.strerror(error.errno), path) from error
             raise describe(
                 error,
                 plan,
@@ -326,16 +329,6 @@ def start(
                 user=record.user,
                 cwd=record.workdir,
             ) from error
-        finally:
-            os.close(ready_write)
-        # The monitor says that state.json stands; only its own copy of the pipe is left.
-        with tracing.span("monitor ready"):
-            ready = os.read(ready_read, 1)
-        if ready != b"R":
-            if not ready:
-                raise FastboxError("starting the container: its monitor ended at once")
-            path = f"{store.runtime_directory(record.id)}/state.json"
-            raise OSError(ready[0], os.strerror(ready[0]), path)
         return Started(pid, monitor, wires.keep_client())
 
 

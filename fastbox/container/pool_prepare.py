@@ -207,8 +207,6 @@ def _start(
             stack.callback(os.close, fd)
             return fd
 
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-        opened(ready_read)
         out, stdout = map(opened, os.pipe2(os.O_CLOEXEC))
         err, stderr = map(opened, os.pipe2(os.O_CLOEXEC))
         name_pair = _pair() if names else ()
@@ -231,7 +229,7 @@ def _start(
                     err,
                     directory,
                     run_directory,
-                    ready_write,
+                    -1,
                     monitors,
                     -1,
                     -1,
@@ -248,11 +246,9 @@ def _start(
                 ports=ports,
             )
         except core.StepError as error:
+            if error.step == core.STEP_MONITOR and error.where == core.WHERE_ENDED:
+                raise FastboxError("preparing a container: its monitor ended at once") from error
             raise _described(error, prepared) from error
-        finally:
-            os.close(ready_write)
-        if os.read(ready_read, 1) != b"R":
-            raise FastboxError("preparing a container: its monitor ended at once")
         prepared.close_theirs()  # else nobody would see init's end
         try:
             _await_ready(prepared)
@@ -309,7 +305,9 @@ def _uid_of(pid: int) -> int:
 
 
 def is_dead(prepared: Prepared) -> bool:
-    """Whether init or monitor of a prepared one has ended."""
+    """Whether init or monitor of a prepared one has ended, or it was left."""
+    if prepared.owner.fileno() < 0 or prepared.order.fileno() < 0:
+        return True
     poller = select.poll()
     poller.register(prepared.owner, 0)
     poller.register(prepared.order, 0)

@@ -438,16 +438,12 @@ def remove_after(lifecycle: Lifecycle, prepared: Prepared) -> None:
 
 def container(lifecycle: Lifecycle, prepared: Prepared) -> Container:
     """A taken one as ``Engine.container`` tells of it; also when it has ended already."""
-    store = lifecycle.store
-    try:
-        found = store.load(prepared.record.id)
-    except NotFound:
+    record, store = prepared.record, lifecycle.store
+    state = store.state(record)
+    if not state.run:  # it is gone
         state = ContainerState(status=Status.EXITED, run=1)
-        return Container(
-            record=prepared.record,
-            state=state,
-            directory=prepared.directory,
-            bundle=prepared.bundle,
-        )
+    found = Container(
+        record=record, state=state, directory=prepared.directory, bundle=prepared.bundle
+    )
     found.networking = lifecycle.networks.shown(found)
     return found

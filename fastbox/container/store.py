@@ -21,9 +21,10 @@ import msgspec
 from .. import atomic
 from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..events import Journal
-from ..locks import lock
+from ..locks import lock, release
 from . import names, process
 from .files import MAX_SIZE, Remembered, check_version, read_file, version_of
+from .nursery import Nursery
 from .record import VERSION, Container, ContainerRecord, ContainerState, Status
 from .templates import Templates
 
@@ -116,6 +117,7 @@ class ContainerStore:
         self.runtime = runtime
         self.journal = Journal(root)
         self.templates = Templates()
+        self.nursery = Nursery(root)
         # By bytes: a record is its reader's to change.
         self._records: Remembered[bytes] = Remembered(lambda data, path: data)
         self._states: Remembered[_StateFile | None] = Remembered(_parse_state)
@@ -126,6 +128,7 @@ class ContainerStore:
         with storing("opening the container store"):
             for path in (self.containers, self.names, self.trash, self.runtime):
                 os.makedirs(path, mode=0o700, exist_ok=True)
+            self.nursery.sweep()
             if os.listdir(self.trash):
                 self._empty_trash()
 
@@ -498,7 +501,7 @@ class ContainerStore:
 
                 yield read
             finally:
-                os.close(work)
+                release(work)
         finally:
             os.close(directory)
 
@@ -583,6 +586,7 @@ class ContainerStore:
     def sweep(self) -> None:
         """Remove what a killed process left behind: trash, containers never finished, names
         without a container. Whatever somebody holds the lock of is being worked on."""
+        self.nursery.sweep()
         self._empty_trash()
         for container_id in self.ids():
             directory = self.directory(container_id)

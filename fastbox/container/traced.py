@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _ENGINE = (
     (core.T_CALL, core.T_INIT, "clone"),
     (core.T_INIT, core.T_EXEC, "wait for exec"),
-    (core.T_EXEC, core.T_RETURN, "spawn the monitor"),
+    (core.T_EXEC, core.T_RETURN, "monitor ready"),
 )
 _MONITOR = (
     (core.T_MONITOR, core.T_INIT, "clone init: namespaces, cgroup"),
     (core.T_INIT, core.T_HELPER, "suspended until init execs"),
-    (core.T_HELPER, core.T_EXEC, "wait for the command's exec"),
-    (core.T_EXEC, core.T_SPAWNED, "give the monitor its descriptors"),
+    (core.T_HELPER, core.T_SPAWNED, "give the monitor its descriptors"),
+    (core.T_SPAWNED, core.T_EXEC, "wait for the command's exec"),
 )
 _CONFINE = (
     (core.T_OPS, core.T_USER, "look up user and groups"),

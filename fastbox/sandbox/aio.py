@@ -7,14 +7,13 @@ loop it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import FastboxError
+from ..cancelling import to_its_end, with_event
 from .box import DEFAULT, Sandbox
 from .many import Many
 
@@ -83,13 +82,7 @@ class AsyncSandbox:
 
     async def _to_its_end(self, call: Callable[[], T]) -> T:
         """What a cancellation must not leave half done."""
-        task = asyncio.ensure_future(self._submit(call))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            with contextlib.suppress(FastboxError):
-                await task
-            raise
+        return await to_its_end(self._submit(call))
 
     async def start(self) -> Self:
         """See ``Sandbox.start``. Cancelled, the box is gone."""
@@ -126,7 +119,6 @@ class AsyncSandbox:
         check: bool = False,
     ) -> SandboxResult:
         """See ``Sandbox.run``; cancelling kills the run."""
-        stop = os.eventfd(0, os.EFD_CLOEXEC)
         call = functools.partial(
             self.box.run,
             args,
@@ -137,18 +129,8 @@ class AsyncSandbox:
             user=user,
             output_limit=output_limit,
             check=check,
-            cancel=stop,
         )
-        task = asyncio.ensure_future(self._submit(call))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            os.eventfd_write(stop, 1)
-            with contextlib.suppress(FastboxError):
-                await task
-            raise
-        finally:
-            os.close(stop)
+        return await with_event(lambda stop: self._submit(call, cancel=stop))
 
     async def stop(self) -> None:
         """See ``Sandbox.stop``."""
@@ -217,20 +199,10 @@ async def async_run_many(
         try:
             while True:
                 following = loop.run_in_executor(pool, next, results, None)
-                try:
-                    result = await asyncio.shield(following)
-                except asyncio.CancelledError:
-                    many.interrupt()
-                    with contextlib.suppress(FastboxError):
-                        await following
-                    raise
+                result = await to_its_end(following, many.interrupt)
                 if result is None:
                     return
                 yield result
         finally:
             many.interrupt()
-            task = loop.run_in_executor(pool, results.close)
-            while not task.done():
-                with contextlib.suppress(asyncio.CancelledError):  # it is not long
-                    await asyncio.shield(task)
-            task.result()
+            await to_its_end(loop.run_in_executor(pool, results.close))

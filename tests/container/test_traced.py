@@ -16,7 +16,7 @@ from fastbox.errors import Conflict, FastboxError, LaunchError
 from tests.support.command import Command
 
 PHASES = ["resolve image", "create", "network", "cgroup", "plan", "launch", "clone"]
-PHASES += ["wait for exec", "spawn the monitor", "monitor ready"]
+PHASES += ["wait for exec", "monitor ready"]
 NEVER = ["run", "--pull", "never", "--network", "none"]
 
 

@@ -16,6 +16,7 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 # part -> the parts that it may import. "base" is what lies beside them and knows none of them.
 BASE = {
     "atomic",
+    "cancelling",
     "configuration",
     "durable",
     "errors",
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "disk_verbs": LOWER | {"container", "image", "pruning", "usage"},
     "supervision": LOWER | {"container"},
     "supervised": LOWER | {"container", "supervision"},
-    "pool": LOWER | {"container", "pool_pressure", "runner"},
+    "pool": LOWER | {"container", "pool_pressure", "pool_types", "runner"},
     "pool_verbs": {"container", "pool"},
     "engine": LOWER
     | {"info", "registry", "volume", "image", "container", "verbs"}
@@ -77,6 +78,7 @@ USED_THERE = {
     "fastbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.sandbox.aio": {"asyncio", "concurrent.futures"},
     "fastbox.aio_pool": {"asyncio"},
+    "fastbox.cancelling": {"asyncio"},
     "fastbox.supervisor.commands": {"asyncio"},
     "fastbox.supervisor.service": {"asyncio", "concurrent.futures"},
     "fastbox.supervisor.sealing": {"asyncio"},

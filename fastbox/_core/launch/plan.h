@@ -155,8 +155,8 @@ enum fb_time {
   FB_T_CWD,      /* working directory and signals, */
   FB_T_CONFINED, /* capabilities, ids, seccomp */
   FB_T_HELPER,   /* B goes on: C has exec'ed the helper's copy, or failed */
-  FB_T_EXEC,     /* and that the command, or failed */
   FB_T_SPAWNED,  /* B execs the monitor */
+  FB_T_EXEC,     /* the helper's copy has exec'ed the command, or failed, as the monitor saw it */
   FB_T_RETURN,   /* the engine goes on */
   FB_T_END,
 };

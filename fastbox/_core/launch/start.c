@@ -106,15 +106,6 @@ static void become_monitor(struct fb_start *start) {
   execve(start->monitor_path, start->monitor_argv, start->monitor_envp);
 }
 
-/* The helper's copy in the container says why it could not exec the command; end-of-file: it did. */
-static void await_exec(struct fb_start *start, int fd) {
-  struct fb_error record;
-  ssize_t n;
-  do n = read(fd, &record, sizeof record);
-  while (n < 0 && errno == EINTR);
-  if (n == (ssize_t)sizeof record) start->error = record;
-}
-
 static void run_monitor(void *arg) {
   struct fb_start *start = arg;
   int pipe[2];
@@ -142,9 +133,9 @@ static void run_monitor(void *arg) {
   }
   fb_mark(start->context, FB_T_HELPER);
   syscall(SYS_close, pipe[1]);
-  if (start->error.step == FB_STEP_NONE) await_exec(start, pipe[0]);
-  fb_mark(start->context, FB_T_EXEC);
   if (start->error.step == FB_STEP_NONE) {
+    /* While the helper's copy execs the command, or says why it could not: see await_exec there. */
+    start->fds[FB_FD_EXEC] = fcntl(pipe[0], F_DUPFD_CLOEXEC, FB_FD_END + start->nports);
     become_monitor(start);
     start->error.step = FB_STEP_MONITOR;
     start->error.error = errno;
@@ -184,14 +175,46 @@ static long clone_and_wait(struct fb_clone_args *args, void (*fn)(void *), void 
   return pid;
 }
 
-int fb_start(struct fb_start *start) {
+static void fail_in_monitor(struct fb_start *start, int error, unsigned where) {
+  start->error = (struct fb_error){FB_STEP_MONITOR, -1, error, where};
+}
+
+static void await_monitor(struct fb_start *start, int fd) {
+  struct fb_ready ready;
+  ssize_t n;
+  do n = read(fd, &ready, sizeof ready);
+  while (n < 0 && errno == EINTR);
+  if (n != (ssize_t)sizeof ready) {
+    fail_in_monitor(start, EPIPE, FB_WHERE_ENDED);
+    return;
+  }
+  start->error = ready.error;
+  if (start->context->times) start->context->times[FB_T_EXEC] = ready.exec_at;
+}
+
+static int start_both(struct fb_start *start) {
   struct fb_clone_args args = {0}; /* exit_signal 0: the engine's SIGCHLD handlers see nothing */
+  int pipe[2];
+  if (syscall(SYS_pipe2, pipe, O_CLOEXEC) < 0) return -1;
+  int writer = fcntl(pipe[1], F_DUPFD_CLOEXEC, FB_FD_END + start->nports);
+  start->fds[FB_FD_READY] = writer;
+  long pid = writer < 0 ? -1 : clone_and_wait(&args, run_middle, start);
+  int saved = errno;
+  syscall(SYS_close, pipe[1]);
+  if (writer >= 0) syscall(SYS_close, writer);
+  if (pid >= 0 && start->error.step == FB_STEP_NONE) await_monitor(start, pipe[0]);
+  syscall(SYS_close, pipe[0]);
+  errno = saved;
+  return pid < 0 ? -1 : 0;
+}
+
+int fb_start(struct fb_start *start) {
   memset(&start->error, 0, sizeof start->error);
   start->error.index = -1;
   start->pid = start->monitor_pid = -1;
   start->pidfd = -1;
   fb_mark(start->context, FB_T_CALL);
-  if (clone_and_wait(&args, run_middle, start) < 0) {
+  if (start_both(start) < 0) {
     start->error.step = FB_STEP_CLONE;
     start->error.error = errno;
   }

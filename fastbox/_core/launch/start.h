@@ -12,7 +12,7 @@ enum fb_monitor_fd {
   FB_FD_ERR,
   FB_FD_DIR,         /* the container's directory: log, exit record */
   FB_FD_RUN_DIR,     /* the container's runtime directory: state.json */
-  FB_FD_READY,       /* one byte is written when state.json stands */
+  FB_FD_READY,       /* struct fb_ready is written, once; made by fb_start */
   FB_FD_CLIENT,      /* socket of the client that started it (see monitor/clients.c) */
   FB_FD_CLIENT_OUT,  /* that client's streams */
   FB_FD_CLIENT_ERR,
@@ -21,8 +21,16 @@ enum fb_monitor_fd {
   FB_FD_NAMES,       /* socket on which init has handed over its name server's sockets */
   FB_FD_NETFILTER,   /* nfnetlink socket of the host's (see monitor/network.c) */
   FB_FD_WAIT,        /* the other end of the socket on which a prepared init waits */
+  FB_FD_EXEC,        /* init's exec: end-of-file, or why there was none; made by fb_start */
   FB_FD_END,         /* from here on: sockets of published ports */
 };
+
+/* What the monitor says when init has exec'ed the command and state.json stands, or what failed. */
+struct fb_ready {
+  struct fb_error error;
+  uint64_t exec_at; /* when init exec'ed, or failed to: CLOCK_MONOTONIC, nanoseconds */
+};
+enum { FB_WHERE_STATE = 2, FB_WHERE_ENDED }; /* FB_STEP_MONITOR: what failed in it */
 
 struct fb_start {
   struct fb_context *context;
@@ -40,8 +48,8 @@ struct fb_start {
   int pidfd;         /* scratch */
 };
 
-/* Blocks, without touching the heap or the GIL, until init has exec'ed and the monitor runs, or
- * either failed. Returns 0, or -1 with start->error. */
+/* Blocks, without touching the heap or the GIL, until init has exec'ed and the monitor has written down
+ * that it runs, or either failed. Returns 0, or -1 with start->error. */
 int fb_start(struct fb_start *start);
 
 #define FB_HELPER_FDS 16

@@ -363,14 +363,32 @@ static size_t describe_end(void *data, char *buffer, size_t size) {
   return (size_t)format_exit(buffer, size, ending->run, &ending->record);
 }
 
+static struct fb_ready ready;
+
 static void tell_starter(int taken, int failed) {
-  char answer = failed ? (char)failed : 'R';
   if (taken) {
     answer_take(failed);
     return;
   }
-  if (write(FB_FD_READY, &answer, 1) < 0) errno = 0;
+  if (failed) ready.error = (struct fb_error){FB_STEP_MONITOR, -1, failed, FB_WHERE_STATE};
+  if (write(FB_FD_READY, &ready, sizeof ready) < 0) errno = 0;
   close(FB_FD_READY);
+}
+
+/* The helper's copy in the container says why it could not exec the command; end-of-file: it did.
+ * This process was started meanwhile. -1: there is no container. */
+static int await_exec(siginfo_t *info) {
+  struct timespec now;
+  ssize_t n;
+  do n = read(FB_FD_EXEC, &ready.error, sizeof ready.error);
+  while (n < 0 && errno == EINTR);
+  close(FB_FD_EXEC);
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  ready.exec_at = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+  if (n != (ssize_t)sizeof ready.error) return 0;
+  waitid(P_PIDFD, FB_FD_PIDFD, info, WEXITED);
+  if (write(FB_FD_READY, &ready, sizeof ready) < 0) errno = 0;
+  return -1;
 }
 
 /* A container that is removed at its end is told to have ended before its mounts are taken apart and
@@ -428,8 +446,9 @@ int monitor_main(int argc, char **argv, char **envp) {
   memset(&info, 0, sizeof info);
   int goes = strchr(flags, 'x') != NULL, prepared = strchr(flags, 'w') != NULL;
   int mounts = goes ? hold_mounts(argv) : -1;
+  look_up_state((pid_t)atoi(argv[ARG_PID]));
+  if (await_exec(&info) < 0) return 1;
   if (prepared) {
-    look_up_state((pid_t)atoi(argv[ARG_PID]));
     tell_starter(0, 0);
     int taken = await_take(&flags);
     if (taken < 0) return throw_away(argv, taken == -2, trash, sizeof trash);
