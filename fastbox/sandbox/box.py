@@ -20,7 +20,7 @@ from .._core import launch as core
 from ..container import exec as execs
 from ..container import graph, launch, layered, process, runs, snapshots
 from ..container.view import View
-from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, NotRunning, Unsupported
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, NotRunning
 from . import limits
 from .files import Files, numeric
 from .result import SandboxResult, Usage
@@ -80,7 +80,6 @@ class Sandbox(Files):
         user: str | None = None,
         workdir: str | None = None,
         pull: str = "missing",
-        pool: Any = None,
         engine: Engine | None = None,
         **config: Any,
     ) -> None:
@@ -93,8 +92,6 @@ class Sandbox(Files):
         self._own: list[str] = []  # its layers that no image has
         self._ids: tuple[int, int] | None = None
         self._owner = os.getpid()
-        if pool is not None:
-            raise Unsupported("boxes out of a pool are not there yet")
         if pull not in ("missing", "always", "never"):
             raise InvalidArgument(f"pull={pull!r}: must be one of 'always', 'missing' or 'never'")
         self._pull = pull
@@ -464,10 +461,6 @@ class _Up:
         self._client.close()
         for fd in (self.init, self._lifeline, self._null):
             os.close(fd)
-
-    def has_processes(self) -> bool:
-        """Whether a run has left any."""
-        return not self._groups.are_empty()
 
     def run(
         self,
