@@ -29,7 +29,7 @@ PEER_PACKAGES := docker.io podman conmon containernetworking-plugins crun runc b
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 # Fast when there is nothing to do: the packages are looked up, the stamp is compared, and
 # setup.py compiles what changed.

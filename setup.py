@@ -8,6 +8,7 @@ Environment:
 
 from __future__ import annotations
 
+import copy
 import glob
 import os
 import re
@@ -186,12 +187,23 @@ class BuildClient(build_scripts):
 class BuildCore(build_ext):
     """build_ext that makes the native programs too, beside the extensions."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # What pip calls cannot be told how many to compile at the same time.
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self) -> None:
         if ONLY in ("", "native"):
             for name, patterns in PROGRAMS.items():
                 self.build_program(name, patterns)
         if self.extensions:
             super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        # Several at a time: their common C files are compiled into a directory for each.
+        alone = copy.copy(self)
+        alone.build_temp = os.path.join(self.build_temp, ext.name)
+        super(BuildCore, alone).build_extension(ext)
 
     def build_program(self, name: str, patterns: list[str]) -> None:
         if not core_files(patterns[:1]):

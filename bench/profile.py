@@ -30,6 +30,7 @@ from tests.support.leaks import LeakCheck
 MARK = "/fastbox-profile-mark"
 NULLS = 300  # calls without work
 TRUE = ["/bin/true"]
+NETWORKS = ("none", "bridge", "host")  # those of a new store
 
 # What is looked at: a library that is warm, one start after the other, each traced as --trace does.
 PROGRAM = """
@@ -83,10 +84,14 @@ class Span(msgspec.Struct):
 def main() -> int:
     parser = argparse.ArgumentParser("bench/profile", description=__doc__)
     parser.add_argument("-n", "--rounds", type=int, default=20, help="starts that are measured")
-    parser.add_argument("--network", default="none", help="the containers' network")
+    parser.add_argument(
+        "--network", default="none", choices=NETWORKS, help="the containers' network"
+    )
     parser.add_argument("--floor", action="store_true", help="compare with the C floor")
     parser.add_argument("--top", type=int, default=40, help="lines of the table")
     chosen = parser.parse_args()
+    if chosen.rounds < 1:
+        parser.error(f"argument -n/--rounds: must be at least 1, not {chosen.rounds}")
     if not strace.is_there():
         print("bench/profile: strace is missing: make bench-deps installs it", file=sys.stderr)
         return 1

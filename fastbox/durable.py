@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -31,9 +32,22 @@ def later(directory: str, names: list[str]) -> None:
     with _guard:
         _pending[directory] = (time.monotonic() + DELAY, names)
         if _thread is None:
-            atexit.register(flush)
+            _register()
             _thread = threading.Thread(target=_work, name="fastbox-durable", daemon=True)
             _thread.start()
+
+
+@functools.cache
+def _register() -> None:
+    atexit.register(flush)
+    os.register_at_fork(after_in_child=_leave)
+
+
+def _leave() -> None:
+    """In a forked child: no thread works there, and its parent syncs what is waiting."""
+    global _guard, _thread
+    _guard, _thread = threading.Condition(), None
+    _pending.clear()
 
 
 def forget(directory: str) -> None:

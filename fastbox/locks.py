@@ -35,5 +35,19 @@ def lock(
         if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
             raise FileNotFoundError(2, "removed while waiting for its lock", path)
         yield fd
+    except Exception:
+        release(fd)
+        raise
+    except BaseException:  # of a start that is interrupted the monitor has the lock too
+        os.close(fd)
+        raise
+    release(fd)
+
+
+def release(fd: int) -> None:
+    """Unlock and close. Closing alone would leave it locked as long as a process lives that was
+    forked meanwhile (by another thread: ``multiprocessing``), because that has the lock too."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)

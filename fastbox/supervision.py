@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from . import atomic
+from . import atomic, locks
 from .container import process
 from .errors import FastboxError
 from .sockets import short_path
@@ -55,7 +55,7 @@ def is_running(runtime: str) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(fd)
+        locks.release(fd)
     return False
 
 

@@ -24,7 +24,7 @@ from tests.support.leaks import LeakCheck, cgroup_parent, empty_parents, nft_tab
 from tests.support.netns import World
 from tests.support.registry import Registry
 from tests.support.site import Site
-from tests.support.sweep import owned, sweep
+from tests.support.sweep import own_directory, sweep
 from tests.support.wait import wait_for
 
 if TYPE_CHECKING:
@@ -65,22 +65,25 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     return report
 
 
-TIME_LIMIT = 180  # seconds; a test that hangs fails, and the others still run
+# Seconds; a test that hangs fails, and the others still run. A module that compiles says more.
+TIME_LIMIT = 180
 
 
 class TestHangs(Exception):
-    """A test took longer than TIME_LIMIT."""
+    """A test took longer than TIME_LIMIT, or its module's."""
 
 
-def _interrupt_what_hangs() -> Iterator[None]:
+def _interrupt_what_hangs(item: pytest.Item) -> Iterator[None]:
     """Interrupt a phase of a test (set-up, call, tear-down) that hangs, where it hangs; and again
     every few seconds, because what cleans up may hang too."""
 
+    limit = getattr(getattr(item, "module", None), "TIME_LIMIT", TIME_LIMIT)
+
     def interrupt(number: int, frame: object) -> None:
-        raise TestHangs(f"no end after {TIME_LIMIT} seconds")
+        raise TestHangs(f"no end after {limit} seconds")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT, 10)
+    signal.setitimer(signal.ITIMER_REAL, limit, 10)
     try:
         return (yield)
     finally:
@@ -99,12 +102,20 @@ PARENTS = pytest.StashKey[dict[str, str]]()  # of the stores of all tests -> the
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A run that is told to end (``timeout``) tears down, as one that is interrupted does."""
+    """A run that is told to end (``timeout``) tears down, as one that is interrupted does; and one
+    in the background (``nohup``, ``&``: these ignore signals) tests what signals do."""
 
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt("terminated")
 
     signal.signal(signal.SIGTERM, end)
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     if not _is_worker(session.config):
         session.config.stash[FORWARDED] = {path: open_text(path) for path in FORWARDING}
 
@@ -141,6 +152,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("twin", engines, indirect=True)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Data is no name: two workers must collect the same names, and data may hold the time."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]:
     """Fails the test that leaves a mount, cgroup, process, descriptor, thread … behind."""
@@ -167,11 +183,8 @@ def leak_check(request: pytest.FixtureRequest, base: str) -> Iterator[LeakCheck]
 def session_base() -> Iterator[str]:
     """A directory of this run. Its path is short: unix sockets below it have 108 bytes."""
     sweep("/tmp/fb-*")
-    path = tempfile.mkdtemp(prefix="fb-", dir="/tmp")
-    with owned(path):
+    with own_directory("/tmp/fb-") as path:
         yield path
-    if not os.environ.get("FASTBOX_TEST_KEEP"):
-        remove_tree(path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -98,9 +98,9 @@ def _of_files(look: Look, record: ContainerRecord) -> list[Problem]:
     again = "remove the container and create it again"
     try:
         data = read_file(f"{bundle}/config.json")
-        if data is None:
+        if data is None and bundle == directory:  # else the next start makes it
             add(f"{bundle}/config.json is missing", again)
-        elif not isinstance(msgspec.json.decode(data), dict):
+        elif data is not None and not isinstance(msgspec.json.decode(data), dict):
             add(f"{bundle}/config.json is damaged", again)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         add(f"{bundle}/config.json is damaged: {error}", again)

@@ -90,6 +90,8 @@ ENTRIES = (
         "Create a new image from a container's changes",
         "container commit, commit",
     ),
+    Entry("complete", "What the end of a command line can become", "__complete", hidden=True),
+    Entry("completion", "Generate the completion script for a shell", "completion"),
     Entry("create", "Create a new container", "container create, create"),
     Entry("events", "Get real time events from fastbox", "system events, events"),
     Entry(

@@ -33,6 +33,8 @@ def status(app: App, values: Values, words: list[str]) -> int:
         output.line(f"{name}: {value}")
     for pool in found.get("pools", []):
         output.line(_pool(pool))
+    if found.get("pools_problem"):
+        output.error(f"WARNING: {found['pools_problem']}")
     return 0
 
 

@@ -147,7 +147,7 @@ class Access:
 
         restarts.check_not_restarting(container)
         execs.check(container, request)
-        path = f"{container.directory}/config.json"
+        path = f"{container.bundle}/config.json"
         signature = execs.BASES.signature(path)
         config, seccomp = execs.BASES.get(path, signature)
         if config:

@@ -246,6 +246,13 @@ def _write_files(
         durable.later(directory, ["config.json", "container.json"])
 
 
+def write_bundle(store: ContainerStore, record: ContainerRecord) -> None:
+    """Write the files of a container's bundle, whose directory exists, once more."""
+    bundle = store.bundle(record)
+    etc_files.write(bundle, record)
+    atomic.write(f"{bundle}/config.json", _config_json(store, record), sync=False)
+
+
 def _config_json(store: ContainerStore, record: ContainerRecord) -> bytes:
     other = networking.joined_container(record.config.network)
     files = store.bundle(record if other is None else store.load_record(other))

@@ -333,8 +333,9 @@ def make_plan(
     if joined_container(record.config.network) is not None:
         kinds.add("network")  # not its own, but not ours either
     builder = PlanBuilder()
-    if spec["process"].get("oomScoreAdj") is not None:
-        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
+    score = spec["process"].get("oomScoreAdj", process.oom_score_of_others())
+    if score is not None:
+        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(score))
     data = finish(
         builder,
         process_spec,

@@ -13,6 +13,7 @@ from ..errors import InvalidArgument, Unsupported
 from ..network import messages as network_messages
 from . import capabilities, rlimits, users
 from .plan import Filter, PlanBuilder
+from .process import oom_score_of_others
 
 if TYPE_CHECKING:
     from ..network.endpoint import Messages
@@ -160,8 +161,9 @@ def flatten(
     for name, value in linux["sysctl"].items():
         builder.op(core.OP_SYSCTL, f"sys/{name.replace('.', '/')}", value)
         builder.descriptions[-1] = name
-    if spec["process"].get("oomScoreAdj") is not None:
-        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(spec["process"]["oomScoreAdj"]))
+    score = spec["process"].get("oomScoreAdj", oom_score_of_others())
+    if score is not None:
+        builder.op(core.OP_PROC_WRITE, "self/oom_score_adj", str(score))
     for path in linux.get("maskedPaths") or []:
         builder.op(core.OP_MASK, path)
     for path in linux.get("readonlyPaths") or []:

@@ -178,7 +178,8 @@ def named(name: str) -> Driver:
 def mount_point(store: ContainerStore, layers_dir: str) -> str:
     """The empty directory on which roots are mounted; all that mounting needs is there then."""
     target = f"{store.runtime}/rootfs"
-    os.makedirs(target, mode=0o700, exist_ok=True)
+    if not os.path.isdir(target):
+        os.makedirs(target, mode=0o700, exist_ok=True)
     if not os.path.isdir(f"{layers_dir}/{INIT_LAYER}"):
         from . import init_layer
 

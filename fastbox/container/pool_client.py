@@ -1,8 +1,9 @@
 """Getting a prepared container from the supervisor, which keeps them for whoever starts one.
 
-It listens at ``RUNTIME/pool.sock`` while it has pools. A packet asks: version, and ``match_key`` of
-the wanted configuration. The answer is ``N`` (there is none), or the container as JSON, and by
-SCM_RIGHTS the connections to its monitor and its init, which are the asker's from then on.
+It listens at ``RUNTIME/pool.sock`` while it has pools. A packet asks: version, ``circumstances``
+and ``match_key`` of the wanted configuration, a line each. The answer is ``N`` (there is none), or
+the container as JSON, and by SCM_RIGHTS the connections to its monitor and its init, which are the
+asker's from then on.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import _socket  # the module over it costs milliseconds at start
 import array
 import os
+import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .. import __version__
 from ..errors import InvalidArgument
-from ..sockets import short_path
+from ..sockets import is_neighbour, short_path
 from .flatten import Plan
 from .pool_prepare import Prepared
 from .record import ContainerRecord
@@ -70,10 +72,48 @@ def match_key(config: ContainerConfig) -> bytes:
     return msgspec.json.encode(plain)
 
 
-def request(config: ContainerConfig) -> bytes:
+def circumstances(root: str) -> bytes:
+    """The store, and what a container takes from the process that makes it: whoever differs from
+    the supervisor in that makes its own."""
+    with open("/proc/thread-self/status", "rb") as file:
+        fields = (line.split(b":", 1) for line in file.read().splitlines())
+    said = {name: value.strip().decode() for name, value in fields if name in _TRAITS}
+    kinds = ("cgroup", "mnt", "net", "pid", "time", "user")
+    top = os.stat("/")
+    return msgspec.json.encode((
+        root,
+        said,
+        [_inode(f"/proc/thread-self/ns/{kind}") for kind in kinds],
+        (top.st_dev, top.st_ino),
+        os.getpriority(os.PRIO_PROCESS, 0),
+    ))  # fmt: skip
+
+
+_TRAITS = (b"Uid", b"Gid", b"CapEff", b"CapBnd", b"NoNewPrivs", b"Seccomp", b"Cpus_allowed")
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:  # the kernel has no such namespaces
+        return 0
+
+
+def request(config: ContainerConfig, root: str) -> bytes:
     """What is asked; empty: there is no need to."""
     key = match_key(config)
-    return b"%s\n%s" % (__version__.encode(), key) if key else b""
+    return b"%s\n%s\n%s" % (__version__.encode(), circumstances(root), key) if key else b""
+
+
+def peer(connection: _socket.socket) -> tuple[int, bool]:
+    """Process number of the other side, and whether it is root's or ours."""
+    size = _CREDENTIALS.size
+    data = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, size)
+    pid, uid, _ = _CREDENTIALS.unpack(data)
+    return pid, uid in (0, os.geteuid())
+
+
+_CREDENTIALS = struct.Struct("3i")
 
 
 def offer(prepared: Prepared) -> bytes:
@@ -92,7 +132,7 @@ def offer(prepared: Prepared) -> bytes:
 
 def take(lifecycle: Lifecycle, config: ContainerConfig) -> Prepared | None:
     """One from the supervisor, if it has what is wanted."""
-    wanted = request(config)
+    wanted = request(config, lifecycle.root)
     if not wanted:
         return None
     try:
@@ -126,13 +166,20 @@ def _ask(runtime: str, wanted: bytes) -> tuple[bytes, list[int]]:
         connection.settimeout(ANSWER)
         with short_path(socket_path(runtime)) as path:
             connection.connect(path)
+        pid, allowed = peer(connection)
+        if not allowed or not is_neighbour(pid):  # it would have the command, and its input
+            raise PermissionError
         connection.send(wanted)
         rights = array.array("i")
         space = _socket.CMSG_SPACE(2 * rights.itemsize)
-        data, control, _, _ = connection.recvmsg(PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+        data, control, flags, _ = connection.recvmsg(PACKET, space, _socket.MSG_CMSG_CLOEXEC)
         for level, kind, part in control:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 rights.frombytes(part[: len(part) - len(part) % rights.itemsize])
+        if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):  # its monitor removes it
+            for fd in rights:
+                os.close(fd)
+            return b"", []
         return data, list(rights)
     finally:
         connection.close()

@@ -144,3 +144,17 @@ def signal_number(text: str) -> int:
                 if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
                     return number
     raise InvalidArgument(f"invalid signal: {text}")
+
+
+def oom_score_of_others() -> str | None:
+    """What to write to the oom_score_adj of a container whose configuration says nothing: nothing,
+    unless this process is protected (systemd's supervisor has -500), which its containers are not
+    to be. Looked up once."""
+    global _others
+    if _others is None:
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            _others = "0" if int(file.read()) < 0 else ""
+    return _others or None
+
+
+_others: str | None = None

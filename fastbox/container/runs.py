@@ -92,9 +92,17 @@ class Server:
         """Its commands end with it. A second time is fine."""
         pid, self._pid = self._pid, 0
         if pid:
+            # Closing alone would say nothing while a process lives that was forked meanwhile.
+            with contextlib.suppress(OSError):  # it has ended
+                self._socket.shutdown(_socket.SHUT_RDWR)
             self._socket.close()
             with contextlib.suppress(ChildProcessError):
                 core.wait_helper(pid)
+
+    def leave(self) -> None:
+        """In a forked child: it is the parent's."""
+        self._pid = 0
+        self._socket.close()
 
     def request(self, plan: bytes, stdio: list[int], group: int) -> _socket.socket:
         """Ask for a command; where the answers come from.

@@ -3,7 +3,9 @@
 A snapshot takes the upper directory of a box that is down, as a commit does, and no image is made
 of it. What keeps its layer from being collected as garbage is a *hold*: ROOT/snapshots/NAME, which
 names the process that has the snapshot, and the layers. The hold of a process that is dead goes,
-with the layer, when a command next lists the containers and none of them has it.
+with the layer, when a command next lists the containers and none of them has it. One that is given
+up is renamed (``NAME.gone``) until its layers are deleted: whoever is killed meanwhile has not
+forgotten them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .record import Container, ContainerRecord
 
 DIRECTORY = "snapshots"
+GONE = ".gone"
 # What mount(2) takes in one page, with the init layer and the upper directory.
 MAX_LAYERS = oci.MAX_LAYERS - 2
 
@@ -64,6 +67,20 @@ def let_go(root: str, name: str) -> None:
         os.unlink(f"{root}/{DIRECTORY}/{name}")
 
 
+def give_up(root: str, names: Sequence[str], release: Callable[[list[str]], object]) -> None:
+    """Take the holds of layers away, and delete the layers.
+
+    Args:
+        release: deletes those that nothing needs.
+    """
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{root}/{DIRECTORY}/{name}", f"{root}/{DIRECTORY}/{name}{GONE}")
+    release(list(names))
+    for name in names:
+        let_go(root, f"{name}{GONE}")
+
+
 def _holds(root: str) -> dict[str, _Hold]:
     found = {}
     with contextlib.suppress(FileNotFoundError):
@@ -76,7 +93,8 @@ def _holds(root: str) -> dict[str, _Hold]:
 
 def held(root: str) -> set[str]:
     """Names of all layers that somebody holds."""
-    return {name for one in _holds(root).values() for name in one.layers}
+    holds = _holds(root).items()
+    return {layer for name, one in holds if not name.endswith(GONE) for layer in one.layers}
 
 
 def sweep(root: str, used: Iterable[str], release: Callable[[list[str]], object]) -> None:
@@ -92,9 +110,13 @@ def sweep(root: str, used: Iterable[str], release: Callable[[list[str]], object]
     for name, one in _holds(root).items():
         if process.is_alive(*one.owner) or in_use.intersection(one.own):
             continue
-        let_go(root, name)
+        kept = f"{root}/{DIRECTORY}/{name}"
+        if not name.endswith(GONE):
+            with contextlib.suppress(FileNotFoundError):  # another sweep
+                os.rename(kept, f"{kept}{GONE}")
         if one.own:
             release(one.own)
+        let_go(root, name.removesuffix(GONE) + GONE)
 
 
 # ---- taking one ------------------------------------------------------------------------------
@@ -124,14 +146,14 @@ def take(lifecycle: Lifecycle, images: ImageStore, container: Container) -> list
     record = container.record
     with storing(f"taking a snapshot of {record.name}"):
         with lifecycle.store.locked(record.id):
+            base = layered.image_layers(record)
             if len(record.layers) >= MAX_LAYERS:
                 name = _merged(lifecycle, images, container)
                 own = [name]
             else:
                 name = _announced(images)
                 own = [name, *record.committed]
-            base = layered.image_layers(record)
-            hold(lifecycle.root, name, own, base)
+                hold(lifecycle.root, name, own, base)
             _swap(lifecycle, container, name, own, base)
     return own
 
@@ -148,9 +170,9 @@ def copy(lifecycle: Lifecycle, images: ImageStore, container: Container) -> list
                 if full:
                     name = _merged(lifecycle, images, container)
                 else:
-                    name = _copied(lifecycle, images, [f"{container.directory}/upper"])
+                    upper = f"{container.directory}/upper"
+                    name = _copied(lifecycle, images, record, [upper], record.committed)
             own = [name] if full else [name, *record.committed]
-            hold(lifecycle.root, name, own, layered.image_layers(record))
     return own
 
 
@@ -172,14 +194,26 @@ def _merged(lifecycle: Lifecycle, images: ImageStore, container: Container) -> s
             hint=f"its image has {len(base)}: `fastbox export` and `import` make it one",
         )
     directories = layered.writable(container.directory, record, lifecycle.layers_dir)
-    return _copied(lifecycle, images, directories)
+    return _copied(lifecycle, images, record, directories, [])
 
 
-def _copied(lifecycle: Lifecycle, images: ImageStore, directories: Sequence[str]) -> str:
+def _copied(
+    lifecycle: Lifecycle,
+    images: ImageStore,
+    record: ContainerRecord,
+    directories: Sequence[str],
+    below: Sequence[str],
+) -> str:
+    """A layer with a hold.
+
+    Args:
+        below: the box's own layers that it lies on.
+    """
     staged, links = images.stage_layer(), images.stage_layer()
     try:
         commit.copy_uppers(directories, staged, links)
         name = _announced(images)
+        hold(lifecycle.root, name, [name, *below], layered.image_layers(record))
         os.rename(staged, f"{lifecycle.layers_dir}/{name}")
         return name
     finally:

@@ -212,6 +212,14 @@ class Starting(Access):
         try:
             with open(path, "rb") as file:
                 config = orjson.loads(file.read())
+        except FileNotFoundError as error:
+            if self.store.bundle(record) == self.store.directory(record.id):
+                raise StoreError(f"reading {path} failed: {error}") from error
+            raise StoreError(
+                f"starting {record.name} failed: it was made with --rm, so its files went with "
+                f"the last boot, or with the runtime directory",
+                hint="create it again",
+            ) from error
         except (OSError, ValueError) as error:
             raise StoreError(f"reading {path} failed: {error}") from error
         return config if isinstance(config, dict) else {}
@@ -256,11 +264,20 @@ class Starting(Access):
         runtime, run = self.store.runtime_directory(record.id), self.store.last_run(record.id) + 1
         if run > 1 or not os.path.isdir(runtime):
             os.makedirs(runtime, mode=0o700, exist_ok=True)
+            if self.store.bundle(record) == runtime:
+                self._see_to_bundle(record)
             marks = self.store.pause_mark(record.id), self.store.more_cgroups(record.id)
             for path in (*marks, f"{runtime}/renamed"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
         return run
+
+    def _see_to_bundle(self, record: ContainerRecord) -> None:
+        """A reboot takes the bundle of an auto_remove container with it."""
+        from .create import write_bundle
+
+        if not os.path.exists(f"{self.store.bundle(record)}/config.json"):
+            write_bundle(self.store, record)
 
     def _network(
         self,
@@ -317,6 +334,8 @@ class Starting(Access):
                 plan = self._plan(record, cgroup, streams, network)
                 if template is not None and not record.config.tty:
                     template.keep_plan(record, cgroup, plan)
+            else:  # the store may have been made anew since the plan was
+                graph.mount_point(self.store, self.layers_dir)
             return launch.start(
                 self.store,
                 record,

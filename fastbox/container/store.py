@@ -21,7 +21,7 @@ import msgspec
 from .. import atomic
 from ..errors import Ambiguous, Conflict, FastboxError, InvalidArgument, NotFound, StoreError
 from ..events import Journal
-from ..locks import lock
+from ..locks import lock, release
 from . import names, process
 from .files import MAX_SIZE, Remembered, check_version, read_file, version_of
 from .nursery import Nursery
@@ -501,7 +501,7 @@ class ContainerStore:
 
                 yield read
             finally:
-                os.close(work)
+                release(work)
         finally:
             os.close(directory)
 

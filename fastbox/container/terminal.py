@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -58,6 +59,18 @@ def raw(attributes: list[Any]) -> list[Any]:
     changed[6] = [*changed[6]]
     changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0
     return changed
+
+
+def _set(fd: int, attributes: list[Any]) -> None:
+    """Set them once what was written is out. In the background of its terminal a process is stopped
+    for asking (SIGTTOU), and asks again when it has been brought to the foreground: Python handles
+    SIGCONT, so the call is interrupted, and termios does not repeat it."""
+    while True:
+        try:
+            return termios.tcsetattr(fd, termios.TCSADRAIN, attributes)
+        except termios.error as error:
+            if error.args[0] != errno.EINTR:
+                raise
 
 
 _entered: list[Terminal] = []
@@ -123,12 +136,12 @@ class Terminal:
 
     def _set_raw(self) -> None:
         if self._before is not None:
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, raw(self._before))
+            _set(self.fd, raw(self._before))
 
     def _restore(self) -> None:
         if self._before is not None:
             with contextlib.suppress(termios.error):  # it has been hung up
-                termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
+                _set(self.fd, self._before)
 
     def _changed(self, number: int, frame: FrameType | None) -> None:
         os.eventfd_write(self.wakeup, 1)

@@ -94,6 +94,7 @@ class ImageStore(Finding):
         self._guard = threading.Lock()
         self._lease_fd = -1
         self._leases = 0
+        self._owner = os.getpid()
 
     # ---- preparation, locks ------------------------------------------------------------------
 
@@ -162,11 +163,13 @@ class ImageStore(Finding):
         ``resolve`` and the moment at which a container names its layers.
         """
         self.prepare()
+        if self._owner != os.getpid():
+            self._leave_leases()
         with self._guard:
             if self._leases == 0:
                 path = os.path.join(self.directory, "lease")
                 with storing("lock", path):
-                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    fd = self._open_lease(path)
                     try:
                         fcntl.flock(fd, fcntl.LOCK_SH)
                     except BaseException:
@@ -181,12 +184,30 @@ class ImageStore(Finding):
                 self._leases -= 1
                 is_last = self._leases == 0
                 if is_last:
-                    os.close(self._lease_fd)
+                    locks.release(self._lease_fd)
                     self._lease_fd = -1
             if is_last and os.path.exists(os.path.join(self.directory, UNSWEPT)):
                 from .removal import sweep_noted
 
                 sweep_noted(self)
+
+    def _leave_leases(self) -> None:
+        """In a forked child: what its parent's other threads held is not its own."""
+        self._owner, self._guard = os.getpid(), threading.Lock()
+        if self._lease_fd >= 0:
+            os.close(self._lease_fd)
+        self._lease_fd, self._leases = -1, 0
+
+    def _open_lease(self, path: str) -> int:
+        for is_last in (False, True):
+            try:
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # the whole store was removed while this process lives
+                if is_last:
+                    raise
+                self._ready = self._driver_checked = False
+                self.prepare()
+        raise AssertionError("unreachable")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

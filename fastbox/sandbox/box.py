@@ -8,11 +8,13 @@ runs until somebody asks. What runs in it is started by a helper that waits besi
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +47,9 @@ class Sandbox(Files):
 
     Files and background processes last from one run to the next. All that confines a container
     confines a box, and more: no network, no capabilities, ``no_new_privileges``, 512 processes at
-    most, unless something else is asked for. It does not outlive the process that made it. Its
-    methods may be called from several threads, and several runs may be going on.
+    most, unless something else is asked for. It does not outlive the process that made it, and
+    processes forked from that one cannot use it. Its methods may be called from several threads,
+    and several runs may be going on.
 
     Args:
         image: name or id; or a ``Snapshot``, whose engine it is then.
@@ -146,6 +149,7 @@ class Sandbox(Files):
         Raises:
             FastboxError: nothing of it is left.
         """
+        self._check_owner()
         with self._lock:
             self._started()
         return self
@@ -185,6 +189,10 @@ class Sandbox(Files):
             with contextlib.suppress(NotFound):
                 self.engine._lifecycle.remove(container.id, force=True, volumes=True)
 
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            raise FastboxError("the box belongs to the process that made it, not to its children")
+
     def _made(self) -> Container:
         if self._is_closed:
             raise NotRunning("the box is closed")
@@ -216,6 +224,7 @@ class Sandbox(Files):
         Raises:
             Conflict: a run is going on.
         """
+        self._check_owner()
         with self._lock:
             self._made()
             self._check_idle("stop")
@@ -241,6 +250,7 @@ class Sandbox(Files):
         Raises:
             Conflict: a run is going on. Unsupported: the store's driver cannot do that.
         """
+        self._check_owner()
         with self._lock:
             container = self._made()
             snapshots.check(container.record)
@@ -282,6 +292,7 @@ class Sandbox(Files):
 
     @contextlib.contextmanager
     def _view(self, *, write: bool) -> Iterator[tuple[View, str]]:
+        self._check_owner()
         with self._lock:
             container, up = self._made(), self._up
             found = None if up is None else up.view()
@@ -357,6 +368,7 @@ class Sandbox(Files):
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[_Up]:
+        self._check_owner()
         with self._lock:
             up = self._started()
             self._runs += 1
@@ -386,12 +398,15 @@ class _Up:
             self._groups = runs.Groups(self.cgroup)
             self._memory = runs.Memory(self.cgroup)
             self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            undo.callback(os.close, self._null)
+            # As an exec sees it, which asks only whether it is up.
+            self._container = container
+            with self.lifecycle._using_config(self.record) as config:
+                self._spec = config
+                self._seccomp = self.lifecycle.seccomp_of(config)
             undo.pop_all()
-        # As an exec sees it, which asks only whether it is up.
-        self._container = container
-        with self.lifecycle._using_config(self.record) as config:
-            self._spec = config
-            self._seccomp = self.lifecycle.seccomp_of(config)
+        _register()
+        _all_up.add(self)
 
     def _launch(self, undo: contextlib.ExitStack) -> None:
         reader, self._lifeline = os.pipe2(os.O_CLOEXEC)
@@ -456,10 +471,18 @@ class _Up:
             signal.pidfd_send_signal(self.init, signal.SIGKILL)
         with contextlib.suppress(FastboxError, OSError):  # its monitor was killed
             Session(self._client, tty=False).serve(launch.Streams(), relay_input=False)
+        _all_up.discard(self)
         self._groups.close()
         self._memory.close()
         self._client.close()
         for fd in (self.init, self._lifeline, self._null):
+            os.close(fd)
+
+    def leave(self) -> None:
+        """In a forked child: close what keeps it up, without a word to anybody."""
+        self._server.leave()
+        self._client.close()
+        for fd in (self.init, self._lifeline):
             os.close(fd)
 
     def run(
@@ -570,3 +593,18 @@ class _Up:
             user=self.record.user if request.user is None else request.user,
             cwd=request.workdir or self.record.workdir,
         ) from failure
+
+
+# Boxes end with the process that made them, not with the last of its children.
+_all_up: weakref.WeakSet[_Up] = weakref.WeakSet()
+
+
+@functools.cache
+def _register() -> None:
+    os.register_at_fork(after_in_child=_leave_all)
+
+
+def _leave_all() -> None:
+    while _all_up:
+        with contextlib.suppress(OSError):  # it was just being closed
+            _all_up.pop().leave()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LIMIT = 64 << 20
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 200
+MAX_NAMES = 64 << 20  # characters of all paths of a tree that is read
 _PIECE = 1 << 20
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -93,7 +94,7 @@ class Files:
         Raises:
             NotFound; InvalidArgument: it is no regular file, or larger than that.
         """
-        allowed = limits.output_limit(limit)
+        allowed = limits.output_limit(limit, "limit")
         with self._view(write=False) as (view, _):
             fd = _open(view, path)
             try:
@@ -191,7 +192,7 @@ class Files:
                 local.write(name, content, mode)
 
         with self._view(write=False) as (view, _):
-            _Walk(path, limits.output_limit(limit), keep, local).run(view)
+            _Walk(path, limits.output_limit(limit, "limit"), keep, local).run(view)
         return found if local is None else None
 
 
@@ -323,7 +324,7 @@ class _Walk:
         local: _Local | None,
     ) -> None:
         self._path = path
-        self._room, self._count = limit, 0
+        self._room, self._count, self._characters = limit, 0, 0
         self._keep, self._local = keep, local
 
     def run(self, view: View) -> None:
@@ -354,6 +355,9 @@ class _Walk:
             os.close(opened)
 
     def _one(self, directory: int, name: str, prefix: str, depth: int) -> None:
+        self._characters += len(prefix) + len(name)
+        if self._characters > MAX_NAMES:
+            raise InvalidArgument(f"the names of files below {self._path} in the box are too long")
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from ..oci.healthcheck import Healthcheck
 
 OUTPUT_LIMIT = 10 << 20
 PIDS_LIMIT = 512
+_FOREVER = 1 << 31
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # A box has no command of its own, and nobody but its maker starts or keeps it.
 _NOT_OF_A_BOX = frozenset(
@@ -109,7 +109,7 @@ def _nano_cpus(value: float) -> int:
 
 
 def seconds(what: str, value: object) -> float | None:
-    """A positive number; None for infinity and for None.
+    """A positive number; None for None, and for a time that is too long for the kernel's clocks.
 
     Raises:
         InvalidArgument
@@ -118,16 +118,16 @@ def seconds(what: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise InvalidArgument(f"{what}={value!r} is not a positive number")
-    return None if math.isinf(value) else float(value)
+    return None if value > _FOREVER else float(value)
 
 
-def output_limit(value: int | str | None) -> int | None:
+def output_limit(value: int | str | None, what: str = "output_limit") -> int | None:
     """Bytes; None: none.
 
     Raises:
         InvalidArgument
     """
-    return None if value is None else size("output_limit", value)
+    return None if value is None else size(what, value)
 
 
 def environment(env: Mapping[str, str] | None) -> list[str]:
@@ -148,15 +148,15 @@ def environment(env: Mapping[str, str] | None) -> list[str]:
     return [f"{name}={value}" for name, value in items]
 
 
-def directory(path: str | None) -> str | None:
+def directory(path: object) -> str | None:
     """A working directory.
 
     Raises:
         InvalidArgument
     """
-    if path is not None and (not path.startswith("/") or "\0" in path):
-        raise InvalidArgument(f"the working directory {path!r} is not an absolute path")
-    return path
+    if path is None or (isinstance(path, str) and path.startswith("/") and "\0" not in path):
+        return path
+    raise InvalidArgument(f"the working directory {path!r} is not an absolute path")
 
 
 def words(args: object) -> list[str]:

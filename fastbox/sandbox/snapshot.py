@@ -41,9 +41,8 @@ def drop_layers(engine: Engine, names: list[str]) -> None:
             if _users[key] <= 0:
                 del _users[key]
                 gone.append(name)
-    for name in gone:
-        snapshots.let_go(engine.root, name)
-    engine._release(gone)
+    if gone:
+        snapshots.give_up(engine.root, gone, engine._release)
 
 
 class Snapshot:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from ..container.pool_take import Dead
 from ..errors import FastboxError
 from ..pool import Pool
 from ..pool_settings import PoolSetting
-from ..sockets import bound, end_listening
+from ..sockets import bound, end_listening, is_neighbour
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -169,10 +169,13 @@ class Pools:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
-        if not _is_allowed(connection):
+        pid, allowed = pool_client.peer(connection)
+        if not allowed or not is_neighbour(pid):
             return
-        version, _, key = connection.recv(MAX_REQUEST).partition(b"\n")
-        if version.decode(errors="replace") == __version__:
+        version, _, rest = connection.recv(MAX_REQUEST).partition(b"\n")
+        said, _, key = rest.partition(b"\n")
+        same = version == __version__.encode()
+        if same and said == pool_client.circumstances(self._engine.root):
             for pool in self._pools_of(key):
                 if pool.hand_over(lambda prepared: _send(connection, prepared)):
                     return
@@ -184,6 +187,11 @@ class Pools:
         return [pool for pool in pools if key and pool.key == key]
 
     # telling ------------------------------------------------------------------------------------
+    @property
+    def problem(self) -> str:
+        """Why the configuration's pools are not kept as it says; "" if they are."""
+        return self._problem
+
     def status(self) -> list[dict[str, Any]]:
         """``image``, ``options`` and ``size`` of each; ``error``, ``""`` if all is well; of one
         that was made ``ready``, ``taken``, ``missed`` and ``memory`` (bytes), see ``PoolStats``."""
@@ -214,12 +222,6 @@ def _send(connection: socket.socket, prepared: Prepared) -> None:
         raise Dead
     rights = array.array("i", [prepared.owner.fileno(), prepared.order.fileno()])
     text = pool_client.offer(prepared)
+    if len(text) > pool_client.PACKET:  # labels of an image can be that long
+        raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
     connection.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-
-
-def _is_allowed(connection: socket.socket) -> bool:
-    """Root, and who runs the supervisor."""
-    size = struct.calcsize("3i")
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", data)
-    return uid in (0, os.geteuid())

@@ -273,6 +273,7 @@ class Service:
             "watched": len(self.watches),
             "probed": sum(watch.checked for watch in self.watches.values()),
             "pools": self.pools.status() if self.pools is not None else [],
+            "pools_problem": self.pools.problem if self.pools is not None else "",
             **self.commands.status(),
         }
 

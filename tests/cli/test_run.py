@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastbox.cli import leaving
 from fastbox.container.record import Status
 from fastbox.errors import Conflict, Detached, LaunchError, NotFound, NotRunning
 from tests.cli.conftest import Fastbox
@@ -211,7 +212,7 @@ def test_without_proxy_an_interrupt_ends_the_client_alone(
     fastbox: Fastbox, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[int] = []
-    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(leaving, "leave", left.append)
     fake.during_run = lambda: os.kill(os.getpid(), signal.SIGINT)
     result = fastbox("run", "--sig-proxy=false", "img")
     assert (left, result.out, result.err) == ([130], "", "")

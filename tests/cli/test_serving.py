@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastbox import Engine, supervision
-from fastbox.cli.serving import master
+from fastbox.cli.serving import likeness, master
 from fastbox.supervisor import board
 from tests.support import client
 from tests.support.boxes import start
@@ -190,6 +191,7 @@ def test_what_is_not_handed_over(served: Command, runtime: str, base: str) -> No
     served("ps", preexec_fn=lambda: os.setgid(1))
     served("ps", preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]))
     subprocess.run(["unshare", "-u", *served.argv, "ps"], env=served.env, capture_output=True)
+    served("run", "-v", "proc/self:/x", "nobody.invalid/x:y", cwd="/")
     assert commands(runtime) == 0
     assert served.ok("ps", "-q") == ""
     assert commands(runtime) == 1
@@ -397,9 +399,35 @@ def test_a_stale_socket(cli: Command, runtime_dir: str) -> None:
     assert cli.ok("ps", "-q") == ""
 
 
+FORGER = """
+import os, sys
+from tests.support import client
+with client.connect(sys.argv[1]) as connection:
+    data = client.request("ps", like=bytes.fromhex(sys.argv[2]))
+    try:
+        client.send(connection, data, [os.open("/", os.O_RDONLY), 0, 1, 2])
+        answer = client.answer(connection)
+    except BrokenPipeError:
+        answer = None
+print("taken" if answer and answer[0] == "A" else "refused")
+"""
+
+
+@pytest.mark.parametrize("outside, said", [([], "taken"), (["unshare", "-m"], "refused")])
+def test_a_container_that_got_at_the_socket(
+    served: Command, runtime: str, outside: list[str], said: str
+) -> None:
+    """What it says of itself is not believed."""
+    like = likeness.of_self().hex()
+    argv = [*outside, sys.executable, "-c", FORGER, runtime, like]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == said
+
+
 IMPOSTOR = """
 import os, socket, sys
-os.setgid(65534); os.setuid(65534)
+if len(sys.argv) > 2:
+    os.setgid(65534); os.setuid(65534)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
     listener.bind(sys.argv[1])
     listener.listen()
@@ -409,12 +437,14 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
 """
 
 
-def test_somebody_else_listens(cli: Command, runtime_dir: str) -> None:
+@pytest.mark.parametrize("who", ["user", "container"])
+def test_somebody_else_listens(cli: Command, runtime_dir: str, who: str) -> None:
     os.chmod(os.path.dirname(runtime_dir), 0o711)
     os.chmod(os.path.dirname(os.path.dirname(runtime_dir)), 0o711)
     os.chmod(runtime_dir, 0o777)
     path = supervision.command_socket_path(runtime_dir)
     argv = [sys.executable, "-c", IMPOSTOR, path]
+    argv = [*argv, who] if who == "user" else ["unshare", "-m", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as impostor:
         assert impostor.stdout is not None
         assert impostor.stdout.readline() == b"ready\n"
@@ -513,3 +543,11 @@ def test_status_tells(served: Command, runtime: str) -> None:
     shown = dict(line.split(": ") for line in served.ok("supervisor", "status").splitlines())
     assert int(shown["Workers"]) >= 2
     assert shown["Commands served"] == "1"
+
+
+def test_a_client_without_the_python_command_line(base: str, home: str) -> None:
+    alone = os.path.join(base, "fastbox")
+    shutil.copy(fastbox_program(), alone)
+    error = Command([alone], home, env=DIRECT).fails(125, "ps")
+    assert error.startswith(f"Error: running {base}/fastbox-python failed: it has to be beside")
+    assert len(error.splitlines()) == 1

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import orjson
 import pytest
 
+from fastbox import atomic
+from fastbox._core.tree import remove_tree
 from fastbox.container.config import ContainerConfig, Mount, Ulimit
 from fastbox.engine import Engine
 from fastbox.errors import Conflict, FastboxError, InvalidArgument, LaunchError
@@ -381,3 +384,23 @@ def test_the_callers_umask_is_not_the_containers(
         os.umask(before)
     assert (got.err, got.lines) == ("", ["755"] * 5)
     assert os.stat(f"{base}/a").st_mode & 0o7777 == 0o755
+
+
+def test_exec_sees_a_config_that_was_replaced(engine: Engine, busybox_image: str) -> None:
+    for auto_remove in (False, True):  # the two have their bundles in different places
+        box = start(engine, busybox_image, auto_remove=auto_remove)
+        assert execute(engine, box, "sh", "-c", "ulimit -n").out != "77\n"
+        with open(f"{box.bundle}/config.json", "rb") as file:
+            config = orjson.loads(file.read())
+        config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 77}]
+        atomic.write(f"{box.bundle}/config.json", orjson.dumps(config))
+        assert execute(engine, box, "sh", "-c", "ulimit -n").out == "77\n"
+        engine.remove(box.id, force=True)
+
+
+def test_one_with_rm_whose_bundle_went_with_a_boot(engine: Engine, busybox_image: str) -> None:
+    box = engine.create(ContainerConfig(image=busybox_image, command=["true"], auto_remove=True))
+    remove_tree(box.bundle)
+    with pytest.raises(FastboxError, match=f"starting {box.name} failed: it was made with --rm"):
+        engine.run_attached(box.id)
+    assert engine.containers(all=True) == []

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
+import fastbox
 from fastbox.container import process
 from fastbox.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from fastbox.engine import Engine
 
 
 def test_identity() -> None:
@@ -72,3 +77,31 @@ def test_signal_names(text: str, number: int) -> None:
 def test_bad_signal_names(text: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid signal"):
         process.signal_number(text)
+
+
+def test_what_protects_the_engine_is_not_its_containers(
+    engine: Engine, busybox_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor of systemd's has -500, and so has all that it starts."""
+    monkeypatch.setattr(process, "_others", "0")
+    before = oom_score("300")  # a lower one takes a right that not every host gives
+    try:
+        command = ["sh", "-c", "cat /proc/self/oom_score_adj"]
+        for options, score in ({}, b"0\n"), ({"oom_score_adj": 400}, b"400\n"):
+            result = fastbox.run(busybox_image, command, network="none", engine=engine, **options)
+            assert result.stdout == score
+        with fastbox.Sandbox(busybox_image, engine=engine) as box:
+            assert box.run(command).stdout == b"0\n"
+    finally:
+        oom_score(before)
+    monkeypatch.setattr(process, "_others", None)
+    assert process.oom_score_of_others() == ("0" if int(before) < 0 else None)
+
+
+def oom_score(value: str) -> str:
+    """Sets ours; what it was."""
+    with open("/proc/self/oom_score_adj", "r+") as file:
+        before = file.read()
+        file.seek(0)
+        file.write(value)
+    return before

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from typing import Any
 
 import msgspec
@@ -13,7 +15,9 @@ from fastbox.container import templates
 from fastbox.container.config import ContainerConfig
 from fastbox.container.record import Container
 from fastbox.engine import Engine
+from fastbox.errors import NotFound
 from fastbox.oci.healthcheck import Healthcheck
+from tests.support.wait import wait_for
 
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -114,6 +118,41 @@ def test_a_changed_image_has_another_template(engine: Engine, busybox_image: str
     engine.commit(before.id, busybox_image, changes=["ENV NEW=1"])
     after = engine.create(config)
     assert "NEW=1" in after.record.env and "NEW=1" not in before.record.env
+
+
+@pytest.mark.parametrize("auto_remove", [True, False])
+def test_the_store_is_made_anew_meanwhile(
+    engine: Engine, busybox_image: str, auto_remove: bool
+) -> None:
+    config = ContainerConfig(
+        image=busybox_image, command=["true"], network="none", auto_remove=auto_remove
+    )
+
+    def life() -> None:
+        box = engine.create(config, transient=True)
+        engine._lifecycle.start(box.id)
+        engine._lifecycle.wait(box.id)
+
+    for _ in range(2):
+        life()
+    for box in engine.containers(all=True):
+        with contextlib.suppress(NotFound):
+            engine.remove(box.id)
+    wait_for(lambda: not os.listdir(f"{engine.root}/containers"))
+    wait_for(lambda: not os.listdir(f"{engine.root}/trash"))
+    kept = f"{engine.root}.kept"
+    os.mkdir(kept)
+    for name in ("images", "layers"):
+        os.rename(f"{engine.root}/{name}", f"{kept}/{name}")
+    for directory in (engine.root, engine.runtime_dir):
+        shutil.rmtree(directory)
+    with pytest.raises(NotFound, match="No such image"):
+        engine.create(config, pull="never")
+    for name in ("images", "layers"):
+        shutil.rmtree(f"{engine.root}/{name}")
+        os.rename(f"{kept}/{name}", f"{engine.root}/{name}")
+    shutil.rmtree(f"{engine.root}/layers/.init")
+    life()
 
 
 def test_only_so_many_are_kept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 
@@ -173,6 +174,23 @@ def test_a_client_that_was_stopped_takes_the_terminal_again(
         assert person.command("echo back") == "back\r\n"
         person.type("exit\r")
         assert person.wait() == 0
+
+
+def test_a_client_begun_in_the_background_waits_for_the_terminal(
+    cli: Command, busybox_image: str
+) -> None:
+    bash = Command(["bash", "--norc", "--noediting"], cli.home, {**cli.env, "PS1": "host # "})
+    with Keyboard(bash) as person:
+        person.see("host # ")
+        person.type(f"{shlex.join([*cli.argv, 'run', '-it', '--rm', 'busybox', 'sh'])} &\r")
+        person.see("host # ")
+        wait_for(lambda: "Stopped" in person.command("jobs", prompt="host # "), "a stopped job")
+        person.type("fg\r")
+        person.see(PROMPT)
+        assert person.command("stty size") == "24 80\r\n"
+        person.type("exit 5\r")
+        person.see("host # ")
+        assert person.command("echo $?", prompt="host # ") == "5\r\n"
 
 
 def test_a_killed_client_leaves_the_container(

@@ -21,6 +21,7 @@ import pytest
 from fastbox._core import tar
 from fastbox.errors import ArchiveError, FastboxError, StoreError
 from tests.core.tar_archives import Tar, Unpack, header, padded, read, tree
+from tests.support.wait import wait_for
 
 
 def sample(seed: int = 1, files: int = 40) -> bytes:
@@ -326,6 +327,25 @@ def test_pipes_that_deliver_little_at_a_time(dest: str, compression: str, step: 
     thread.join()
     os.close(reader)
     assert not errors and got.diff_id == sha256(data) and got.digest == sha256(packed)
+
+
+@pytest.mark.parametrize("compression", COMPRESSORS)
+def test_what_a_slow_writer_has_sent_is_unpacked(dest: str, compression: str) -> None:
+    """However little it is: a part (of a file, of a block) is not kept back until more comes."""
+    pack = COMPRESSORS[compression]
+    data = Tar().file("first", b"1").file("second", b"2" * 5000).bytes()
+    first, rest = data[:2000], data[2000:]
+    reader, writer = os.pipe()
+    thread, errors = in_thread(lambda: tar.extract(reader, dest))
+    os.write(writer, pack(first))
+    path = os.path.join(dest, "first")
+    wait_for(lambda: os.path.exists(path) and os.path.getsize(path) == 1, "the first file")
+    os.write(writer, pack(rest))
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+    assert not errors
+    assert os.path.getsize(os.path.join(dest, "second")) == 5000
 
 
 def test_sockets(dest: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import strace
+from bench import profile, strace
 
 LINES = r"""
 100 1700000000.000001000 clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=0, stack=NULL}, 88 <unfinished ...>
@@ -43,3 +43,30 @@ def test_what_is_shown_of_a_call() -> None:
     path = f"/var/x/root/containers/{'0f' * 32}/.config.json.27449-fa7a75ca"
     assert strace.plain(path, {"/var/x": ""}) == "/root/containers/ID/.config.json.N"
     assert strace.plain("/proc/123/stat", {}) == "/proc/N/stat"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--rounds", "0"], "must be at least 1, not 0"),
+        (["--network", "nosuch"], "invalid choice: 'nosuch'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    words: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench/profile", *words])
+    with pytest.raises(SystemExit) as ended:
+        profile.main()
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_only_root_can(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["bench/profile"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert profile.main() == 1
+    assert capsys.readouterr().err.count("\n") == 1

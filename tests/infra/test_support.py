@@ -16,7 +16,7 @@ from tests.support.command import Command
 from tests.support.images import archive
 from tests.support.leaks import LeakCheck, cgroup_parent, empty_parents, store_hash
 from tests.support.registry import Registry, digest_of
-from tests.support.sweep import owned, sweep
+from tests.support.sweep import own_directory, sweep
 from tests.support.wait import wait_for
 
 
@@ -201,18 +201,41 @@ def test_command_reports_status_and_streams(home: str) -> None:
 
 
 def test_a_killed_run_is_swept(base: str) -> None:
-    gone, alive = base + "/fb-gone", base + "/fb-alive"
-    for path in (gone, alive):
-        os.makedirs(path + "/1/root")
-    with owned(gone):
-        pass
+    code = (
+        "import os, sys, tests.support.sweep as s\n"
+        "with s.own_directory(sys.argv[1]) as path: print(path); sys.stdout.flush(); os._exit(0)"
+    )
+    argv = [sys.executable, "-c", code, base + "/fb-"]
+    gone = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    os.makedirs(gone + "/1/root")
     child = subprocess.Popen(["sleep", "1000"], cwd=gone)
     subprocess.run(["mount", "-t", "tmpfs", "none", gone + "/1/root"], check=True)
-    with owned(alive):
+    with own_directory(base + "/fb-") as alive:
         assert sweep(base + "/fb-*") == [gone]
         assert os.path.isdir(alive)
     assert child.wait() == -9
     assert not os.path.exists(gone)
+    assert not os.path.exists(alive)
+
+
+def test_runs_do_not_sweep_each_other(base: str) -> None:
+    """Neither one that begins nor one that ends is taken for one that is gone."""
+    swept, done = list[str](), threading.Event()
+
+    def sweeper() -> None:
+        while not done.is_set():
+            swept.extend(sweep(base + "/fb-*"))
+
+    thread = threading.Thread(target=sweeper)
+    thread.start()
+    try:
+        for _ in range(50):
+            with own_directory(base + "/fb-") as path:
+                os.makedirs(path + "/1/2")
+    finally:
+        done.set()
+        thread.join()
+    assert swept == []
 
 
 def test_a_terminated_run_tears_down(base: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import fastbox
 from fastbox.errors import FastboxError, InvalidArgument, NotFound
+from fastbox.sandbox import files
 from tests.support.boxes import Canary
 
 if TYPE_CHECKING:
@@ -164,6 +165,15 @@ def test_a_tree_that_changes_meanwhile(box: Box) -> None:
     box.run(["sh", "-c", f"({line}) >/dev/null 2>&1 &"], check=True)
     for _ in range(200):
         assert not any(b"root" in content for content in box.get("/tmp").values())
+
+
+def test_long_names(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree of few bytes can have paths that would fill the memory of who collects them."""
+    box.put({f"{'d' * 200}/{'d' * 200}/{n}": b"" for n in range(9)}, "/tree")
+    assert len(box.get("/tree")) == 9
+    monkeypatch.setattr(files, "MAX_NAMES", 2000)
+    with pytest.raises(InvalidArgument, match="names of files"):
+        box.get("/tree")
 
 
 def test_a_deep_tree(box: Box) -> None:

@@ -219,10 +219,16 @@ def test_bad_runs_are_refused(box: Box) -> None:
     for args in ("ls", b"ls", [], [""], ["a\0b"], 7):
         with pytest.raises(InvalidArgument):
             box.run(args)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument):
-        box.run(["ls"], cwd="relative")
+    for cwd in ("relative", 7):
+        with pytest.raises(InvalidArgument, match="absolute path"):
+            box.run(["ls"], cwd=cwd)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument):
         box.run(["ls"], input=7)  # type: ignore[arg-type]
+
+
+def test_a_time_that_no_clock_counts_is_no_limit(box: Box) -> None:
+    for timeout in (1e300, 10**400, float("inf")):
+        assert sh(box, "echo in time", timeout=timeout).text == "in time\n"
 
 
 def test_a_box_ends_with_the_process_that_made_it(engine: Engine, busybox_image: str) -> None:

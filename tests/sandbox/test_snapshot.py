@@ -166,6 +166,29 @@ def test_what_a_killed_process_leaves_goes(engine: Engine, busybox_image: str) -
     assert layers(engine) == before and is_clean(engine)
 
 
+def test_killed_while_a_snapshot_is_given_up(
+    engine: Engine, busybox_image: str, monkeypatch: Any
+) -> None:
+    before = layers(engine)
+    with Box(busybox_image, engine=engine) as box:
+        box.run(["touch", "/x"])
+        snapshot = box.snapshot()
+
+    def killed(names: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_release", killed)
+    with pytest.raises(KeyboardInterrupt):
+        snapshot.close()
+    monkeypatch.undo()
+    assert len(holds(engine)) == 1 and layers(engine) != before
+    engine.containers(all=True)
+    assert len(holds(engine)) == 1  # this process is at it
+    monkeypatch.setattr("fastbox.container.process.is_alive", lambda *_: False)
+    engine.containers(all=True)
+    assert layers(engine) == before and holds(engine) == [] and is_clean(engine)
+
+
 def test_the_copy_driver_has_none(root: str, busybox_image: str, monkeypatch: Any) -> None:
     record = fastbox.container.record.ContainerRecord(
         id="x", name="x", created="", driver="copy", config=fastbox.ContainerConfig(image="x")

@@ -345,6 +345,17 @@ def test_supervisor_and_user_start_it_once(engine: Engine, busybox_image: str) -
 # ---- the machine restarts --------------------------------------------------------------------
 
 
+def test_reboot_takes_the_bundle_of_an_auto_remove_container(
+    cli: Command, engine: Engine, busybox_image: str
+) -> None:
+    name = cli.ok(
+        "create", "--rm", "-h", "box", busybox_image, "sh", "-c", "hostname; cat /etc/hostname"
+    )
+    reboot(engine)
+    assert not [problem for problem in engine.check() if not problem.harmless]
+    assert cli.ok("start", "-a", name).split() == ["box", "box"]
+
+
 def test_reboot(cli: Command, engine: Engine, busybox_image: str) -> None:
     for name in ("always", "unless-stopped", "on-failure", "no"):
         box_with(engine, busybox_image, name, name=name)

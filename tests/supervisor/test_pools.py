@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import fastbox
 from fastbox import ContainerConfig, Engine, Status, supervision
 from fastbox.container import pool_client, pool_sweep
 from fastbox.supervisor import pools
+from tests.support import boxes
 from tests.support.command import Command
 from tests.support.wait import wait_for
 
@@ -86,6 +89,70 @@ def test_what_does_not_match_starts_ordinarily(
     assert taken(supervised) == 0
 
 
+def test_whoever_is_not_like_the_supervisor_makes_its_own(
+    supervised: Engine, busybox_image: str, cli: Command, base: str
+) -> None:
+    """A prepared one has the supervisor's rights, namespaces, priority and store."""
+    line = ["run", "--rm", "--network", "none", busybox_image, "sh", "-c"]
+    less = ["setpriv", "--bounding-set=-net_raw", *cli.argv, *line, "grep CapBnd /proc/self/status"]
+    done = subprocess.run(less, env=cli.env, capture_output=True, check=True)
+    assert done.stdout == b"CapBnd:\t00000000a80405fb\n"
+    nice = "cut -d ' ' -f 19 /proc/self/stat"
+    assert cli(*line, nice, preexec_fn=lambda: os.nice(3)).out == "3\n"
+    other = ["unshare", "-n", *cli.argv, *line, "echo x"]
+    assert subprocess.run(other, env=cli.env, capture_output=True, check=True).stdout == b"x\n"
+    elsewhere = ["--root", f"{base}/elsewhere", "--runtime-dir", supervised.runtime_dir]
+    done = subprocess.run([cli.argv[0], *elsewhere, *line, "true"], env=cli.env)
+    assert done.returncode == 125  # there is no such image
+    assert taken(supervised) == 0
+
+
+def test_an_image_with_more_to_tell_than_a_packet_holds(
+    engine: Engine, configure: Callable[[str], None], busybox_image: str
+) -> None:
+    configure("")
+    for size in (pool_client.PACKET, pool_client.PACKET * 6 // 5):
+        boxes.image(engine, f"long{size}", {}, [f"LABEL long={'x' * size}"])
+        configure(TABLE.format(image=f"long{size}"))
+        kept = pools.Pools(engine)
+        kept._look()
+        assert kept._kept[0].pool is not None, kept._kept[0].error
+        kept._kept[0].pool.wait(30)
+        result = fastbox.run(f"long{size}", ["echo", "x"], network="none", engine=engine)
+        assert result.stdout == b"x\n"
+        kept.close()
+
+
+IMPOSTOR = """
+import os, socket, sys
+if len(sys.argv) > 2:
+    os.setgid(65534); os.setuid(65534)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("ready", flush=True)
+    connection, _ = listener.accept()
+    print(len(connection.recv(1 << 20)), flush=True)
+"""
+
+
+@pytest.mark.parametrize("who", ["user", "container"])
+def test_somebody_else_listens(engine: Engine, busybox_image: str, who: str) -> None:
+    os.makedirs(engine.runtime_dir, exist_ok=True)
+    directory = engine.runtime_dir
+    os.chmod(directory, 0o777)
+    while (directory := os.path.dirname(directory)) not in ("/tmp", "/"):
+        os.chmod(directory, 0o711)
+    argv = [sys.executable, "-c", IMPOSTOR, pool_client.socket_path(engine.runtime_dir)]
+    argv = [*argv, who] if who == "user" else ["unshare", "-m", *argv]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as impostor:
+        assert impostor.stdout is not None
+        assert impostor.stdout.readline() == b"ready\n"
+        result = fastbox.run(busybox_image, ["echo", "x"], network="none", engine=engine)
+        assert result.stdout == b"x\n"
+        assert impostor.stdout.read() == b"0\n"  # it was told nothing
+
+
 def test_one_that_is_never_started(supervised: Engine, busybox_image: str) -> None:
     config = ContainerConfig(
         image=busybox_image, command=["true"], network="none", auto_remove=True
@@ -125,8 +192,9 @@ def test_a_changed_configuration(
     configure('[[pool]]\nimage = "x"\nsze = 1\n')
     kept._look()
     assert "pools.toml:4: pool.sze: unknown key" in told[-1]
+    assert kept.problem == told[-1]
     assert len(kept.status()) == 1  # as it was
     configure("")
     kept._look()
-    assert kept.status() == []
+    assert kept.status() == [] and kept.problem == ""
     kept.close()

@@ -34,7 +34,7 @@ struct fb_likeness {
   uint32_t uid, euid, gid, egid;
   int32_t nice;
   int32_t no_new_privileges, seccomp;
-  uint32_t unused;
+  uint32_t root_mount; /* which mount of it / is: a chroot may be into a bind mount; 0: not known */
   uint64_t effective, bounding; /* capabilities */
   uint64_t root_device, root_inode;
   uint64_t namespaces[FB_NAMESPACES];

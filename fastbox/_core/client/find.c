@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -45,8 +46,7 @@ static void read_options(char **words, const char **root, const char **runtime, 
 /* Descriptors beyond 0-2 do not go with the command: <(process substitution) is one. */
 static int names_own_files(char **words) {
   for (; *words; words++)
-    if (strstr(*words, "/dev/fd/") || strstr(*words, "/proc/self/") ||
-        strstr(*words, "/proc/thread-self/"))
+    if (strstr(*words, "dev/fd/") || strstr(*words, "proc/self") || strstr(*words, "proc/thread-self"))
       return 1;
   return 0;
 }
@@ -77,12 +77,21 @@ static int connect_below(const char *directory) {
   return made;
 }
 
-/* Whoever listens gets our environment and terminal: nobody but ourselves. */
+static int is_same_file(const char *one, const char *other) {
+  struct stat first, second;
+  return stat(one, &first) == 0 && stat(other, &second) == 0 && first.st_ino == second.st_ino &&
+         first.st_dev == second.st_dev;
+}
+
+/* Whoever listens gets our environment, terminal and working directory: nobody but ourselves, and no
+ * root of a container that has the directory mounted. */
 static int is_ours(int connection) {
   struct ucred peer;
+  char space[48];
   socklen_t size = sizeof peer;
-  return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         peer.uid == geteuid() && getuid() == geteuid();
+  if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return 0;
+  snprintf(space, sizeof space, "/proc/%d/ns/mnt", peer.pid);
+  return peer.uid == geteuid() && getuid() == geteuid() && is_same_file(space, "/proc/self/ns/mnt");
 }
 
 int find_server(int argc, char **argv, char **envp) {

@@ -1,4 +1,5 @@
 /* What a worker must have in common with its client. */
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <string.h>
@@ -32,6 +33,14 @@ static uint64_t bounding_set(void) {
   return found;
 }
 
+/* statx(2); musl's header may be older than STATX_MNT_ID. */
+static uint32_t mount_of_root(void) {
+  enum { WANTED = 0x1000, MASK = 0, MOUNT = 144 / 4 };
+  static uint32_t found[64] __attribute__((aligned(8)));
+  if (syscall(SYS_statx, AT_FDCWD, "/", 0, WANTED, found) < 0) return 0;
+  return found[MASK] & WANTED ? found[MOUNT] : 0;
+}
+
 int likeness_of_self(struct fb_likeness *like) {
   struct stat found;
   memset(like, 0, sizeof *like);
@@ -47,6 +56,7 @@ int likeness_of_self(struct fb_likeness *like) {
   like->bounding = bounding_set();
   syscall(SYS_sched_getaffinity, 0, sizeof like->cpus, like->cpus);
   if (stat("/", &found) < 0) return -1;
+  like->root_mount = mount_of_root();
   like->root_device = found.st_dev;
   like->root_inode = found.st_ino;
   for (int i = 0; i < FB_NAMESPACES; i++) {

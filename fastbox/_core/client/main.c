@@ -45,7 +45,8 @@ static int run_python(char **argv, char **envp) {
   execve(path, argv, envp);
   static char what[sizeof path + 32];
   snprintf(what, sizeof what, "running %s failed", path);
-  return fail(what, strerror(errno));
+  return fail(what, errno == ENOENT ? "it has to be beside fastbox, where pip puts both"
+                                   : strerror(errno));
 }
 
 /* An answer; its descriptor, if one came with it, goes to *fd. 0: the other side has gone, -1: there

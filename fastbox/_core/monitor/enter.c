@@ -119,6 +119,7 @@ static int await_command(pid_t joiner, int options) {
     if (pid < 0) return 255;
     if (pid == 0) return -1;
     if (pid == joiner && WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+    if (is_traced(pid, status)) continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
 }

@@ -28,9 +28,11 @@ int idle_main(int argc, char **argv, char **envp) {
   for (;;) {
     struct pollfd polls[2] = {{0, 0, 0}, {signals, POLLIN, 0}};
     struct signalfd_siginfo info;
+    int status;
+    pid_t pid;
     if (poll(polls, 2, -1) < 0) continue;
     if (polls[0].revents) return 0;
     while (read(signals, &info, sizeof info) > 0) errno = 0;
-    while (waitpid(-1, NULL, WNOHANG) > 0) errno = 0;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) is_traced(pid, status);
   }
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,12 +28,19 @@ static int start_command(char **argv, sigset_t *mask) {
   _exit(status);
 }
 
+int is_traced(pid_t pid, int status) {
+  if (!WIFSTOPPED(status)) return 0;
+  int number = WSTOPSIG(status);
+  ptrace(PTRACE_DETACH, pid, NULL, (long)(number == SIGTRAP ? 0 : number));
+  return 1;
+}
+
 /* Reap everything that has ended; returns the command's status once it has, else -1. */
 static int reap(pid_t child) {
   int status, result = -1;
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-    if (pid == child)
+    if (!is_traced(pid, status) && pid == child)
       result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
 }

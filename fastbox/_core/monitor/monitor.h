@@ -45,4 +45,8 @@ uint64_t process_start_time(pid_t pid);
 /* "2026-01-02T03:04:05.123456789Z" into buffer[32]; returns its length. */
 int format_time(char *buffer);
 
+/* What waitpid tells of a child that has made its parent its tracer (PTRACE_TRACEME), which we are not:
+ * it has not ended, and goes on untraced. 0: it has ended. */
+int is_traced(pid_t pid, int status);
+
 #endif

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "stream.h"
+
 static int wait_readable(struct source *source) {
   if (crew_poll(&source->job->crew, source->job->options.fd, POLLIN) < 0)
     return job_fail(source->job, FB_STEP_READ, errno, NULL, NULL);
@@ -29,8 +31,25 @@ ssize_t source_read(struct source *source, uint8_t *to, size_t room) {
   }
 }
 
+/* Before more is waited for, what there is goes on its way, in whole blocks: the entries of a slow
+ * writer are unpacked, or refused, as they come. 0, or -1 when the job is stopped. */
+static int pass_on(struct source *source) {
+  size_t rest = source->filled % FB_BLOCK, whole = source->filled - rest;
+  uint8_t block[FB_BLOCK];
+  struct pollfd fd = {.fd = source->job->options.fd, .events = POLLIN};
+  if (!source->polled || !whole || poll(&fd, 1, 0) != 0) return 0;
+  memcpy(block, source->chunk + whole, rest);
+  ring_publish(&source->job->ring, whole);
+  source->filled = rest;
+  source->chunk = ring_reserve(&source->job->ring);
+  if (!source->chunk) return -1;
+  memcpy(source->chunk, block, rest);
+  return 0;
+}
+
 int source_fill(struct source *source) {
   if (source->in_length) return 1;
+  if (pass_on(source) < 0) return -1;
   ssize_t n = source_read(source, source->memory, FB_CHUNK);
   if (n <= 0) return (int)n;
   if (source->job->options.digests && hash_update(&source->hash, source->memory, (size_t)n) < 0)
@@ -68,7 +87,7 @@ static int copy_run(struct source *source) {
   if (!to) return -1;
   memcpy(to, source->in, (size_t)n);
   while (n > 0) {
-    if (source_produced(source, (size_t)n) < 0) return -1;
+    if (source_produced(source, (size_t)n) < 0 || pass_on(source) < 0) return -1;
     to = source_out(source, &room);
     if (!to) return -1;
     n = source_read(source, to, room);

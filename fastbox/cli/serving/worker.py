@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from ... import durable
-from ...sockets import end_listening
+from ...sockets import end_listening, is_neighbour
 from ...supervisor import board
 from .. import leaving
 from .. import main as cli
@@ -122,7 +122,7 @@ class Worker:
         """What it wants; None: it is to do that itself."""
         data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(data)
-        if uid != os.geteuid() or pid <= 0:
+        if uid != os.geteuid() or not is_neighbour(pid):
             return None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
         request = protocol.receive(connection, self.buffer)
