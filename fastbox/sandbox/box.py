@@ -392,7 +392,7 @@ class _Up:
         self.record = container.record
         with contextlib.ExitStack() as undo:
             self._launch(undo)
-            self.cgroup = self.lifecycle._cgroup(self.record)
+            self.cgroup = self.lifecycle.cgroup_of(self.record)
             self._server = runs.Server(self.cgroup, self.init)
             undo.callback(self._server.close)
             self._groups = runs.Groups(self.cgroup)
@@ -401,7 +401,7 @@ class _Up:
             undo.callback(os.close, self._null)
             # As an exec sees it, which asks only whether it is up.
             self._container = container
-            with self.lifecycle._using_config(self.record) as config:
+            with self.lifecycle.using_config(self.record) as config:
                 self._spec = config
                 self._seccomp = self.lifecycle.seccomp_of(config)
             undo.pop_all()
@@ -453,9 +453,9 @@ class _Up:
 
     def stop(self) -> None:
         """As ``end``, but the container stays."""
-        with self.lifecycle._kept(self.record):
+        with self.lifecycle.kept_at_end(self.record):
             self.end()
-            self.lifecycle._wait_down(self.record)
+            self.lifecycle.wait_down(self.record)
         graph.of(self.record).started_before(self.lifecycle.store.directory(self.record.id))
 
     def disconnect(self) -> None:
