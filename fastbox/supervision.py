@@ -155,10 +155,14 @@ def stop(runtime: str) -> bool:
         atomic.touch(stopped_path(runtime))
     if not is_running(runtime):
         return False
-    deadline = time.monotonic() + START
+    deadline, told = time.monotonic() + START, None
     while is_running(runtime):
-        with contextlib.suppress(OSError):  # it may be about to listen
-            ask(runtime, request="stop")
+        pid = owner(runtime)
+        # Each is told once: behind a socket of systemd's the next one would hear the second time.
+        if told is None or pid not in (0, told):
+            with contextlib.suppress(OSError):  # it may be about to listen
+                ask(runtime, request="stop")
+                told = pid
         if time.monotonic() > deadline:
             raise _silent(runtime)
         time.sleep(0.005)
