@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bench.commands import CommandFailed, killed_if_interrupted
+from bench.commands import CommandFailed, begin, killed_if_interrupted, last_words
 
 CLONE_NEWNET = 0x40000000
 _ANSWERS_WITHIN = 60.0  # seconds
@@ -31,15 +31,7 @@ def first_byte(
     """
     with open(os.memfd_create("stderr"), "w+b") as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=env,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+        process = begin(argv, subprocess.PIPE, errors, env=env, pass_fds=pass_fds)
         with process, killed_if_interrupted(process):
             assert process.stdout is not None
             data = os.read(process.stdout.fileno(), 1)
@@ -47,8 +39,7 @@ def first_byte(
             process.wait()
         if not data:
             errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            raise CommandFailed(f"{argv[0]}: wrote nothing: {said[-1] if said else ''}")
+            raise CommandFailed(f"{argv[0]}: wrote nothing: {last_words(errors.read())}")
     return taken
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 TIMEOUT = 120.0  # seconds of any command, unless told otherwise
 
@@ -33,15 +34,7 @@ def seconds(
     # Errors go to a file: reading a pipe would wait for whatever inherited it (conmon, for one).
     with open(os.memfd_create("stderr"), "w+b") as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=env,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+        process = begin(argv, subprocess.DEVNULL, errors, env=env, pass_fds=pass_fds)
         # Popen.wait(timeout) polls, which would be measured.
         with killed_if_interrupted(process), limit(timeout, " ".join(argv[:3])):
             process.wait()
@@ -60,14 +53,7 @@ def output(
     Raises:
         CommandFailed: as with ``seconds``.
     """
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        start_new_session=True,
-    ) as process:
+    with begin(argv, subprocess.PIPE, subprocess.PIPE, env=env) as process:
         with killed_if_interrupted(process):
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -76,6 +62,26 @@ def output(
     if process.returncode:
         raise CommandFailed(failure(argv, process.returncode, err))
     return out.decode(errors="replace").removesuffix("\n")
+
+
+def begin(
+    argv: Sequence[str],
+    stdout: int,
+    stderr: IO[bytes] | int,
+    *,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, with nothing on its standard input."""
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
 
 
 @contextlib.contextmanager
@@ -122,8 +128,14 @@ def failure(argv: Sequence[str], status: int, errors: bytes) -> str:
     """``crun run: exit status 1: …``, with the last line of what it said."""
     words = " ".join([os.path.basename(argv[0]), *_verb(argv[1:])])
     ending = f"exit status {status}" if status > 0 else f"signal {-status}"
+    said = last_words(errors)
+    return f"{words}: {ending}" + (f": {said}" if said else "")
+
+
+def last_words(errors: bytes) -> str:
+    """The last line that a command said; "" if it said nothing."""
     lines = errors.decode(errors="replace").strip().splitlines()
-    return f"{words}: {ending}" + (f": {lines[-1].strip()}" if lines else "")
+    return lines[-1].strip() if lines else ""
 
 
 def _verb(words: Sequence[str]) -> list[str]:

@@ -11,12 +11,10 @@
  * LAYERS_DIR, top first. CGROUP_PARENT is a directory of the cgroup v2 hierarchy. With BRIDGE, each
  * container gets a veth pair whose other end is a port of it, an address and a default route.
  */
+#include "common.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/bpf.h>
-#include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/if_link.h>
 #include <linux/keyctl.h>
 #include <linux/netlink.h>
@@ -28,44 +26,14 @@
 #include <net/route.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
-#endif
-
-#define CHECK(call) \
-  do {              \
-    if ((call) < 0) die(#call); \
-  } while (0)
 
 static const char *layers, *lowers, *workdir, *cgroup_parent, *bridge;
-static struct sock_fprog filter;
 static char **command;
-
-static void die(const char *what) {
-  fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
-  _exit(125);
-}
-
-static uint64_t now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static const struct {
   const char *name;
@@ -293,15 +261,6 @@ static void write_sysctl(const char *path, const char *value) {
   close(fd);
 }
 
-static void drop_capabilities(void) {
-  const uint64_t keep = 0xa80425fb; /* Docker's fourteen */
-  for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-    if (!(keep >> cap & 1)) CHECK(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
-  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  struct __user_cap_data_struct data[2] = {{(uint32_t)keep, (uint32_t)keep, 0}, {0, 0, 0}};
-  CHECK(syscall(SYS_capset, &header, data));
-}
-
 /* linked: end of a pipe that is closed when the veth is there, or -1. */
 static void container(int linked, int number) {
   char none;
@@ -390,16 +349,6 @@ static uint64_t run_once(int number) {
   CHECK(rmdir(upper));
   CHECK(rmdir(merged));
   return executed;
-}
-
-static void read_filter(const char *path) {
-  struct stat st;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || fstat(fd, &st) < 0) die(path);
-  filter.filter = malloc((size_t)st.st_size);
-  if (!filter.filter || read(fd, filter.filter, (size_t)st.st_size) != st.st_size) die(path);
-  filter.len = (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
-  close(fd);
 }
 
 int main(int argc, char **argv) {

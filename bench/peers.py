@@ -81,7 +81,8 @@ def compile_c(source: str, name: str, *flags: str) -> str:
     """Build a C file with the system's compiler; its path, below bench/bin."""
     target = os.path.join(HERE, "bin", name)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    if not os.path.exists(target) or os.stat(target).st_mtime < os.stat(source).st_mtime:
+    changed = max(os.stat(path).st_mtime for path in (source, os.path.join(HERE, "common.h")))
+    if not os.path.exists(target) or os.stat(target).st_mtime < changed:
         subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", *flags, "-o", target, source], check=True)
     return target
 

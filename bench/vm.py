@@ -17,9 +17,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from bench.commands import CommandFailed, killed_if_interrupted
+from bench.commands import CommandFailed, begin, killed_if_interrupted, last_words
 from bench.peers import HERE, compile_c
 from bench.userland import Entry, cpio, needed_modules, read, redis_files, with_parents
 
@@ -161,13 +161,7 @@ class Machines:
         argv += ["-initrd", self.images[image], "-append", " ".join(words)]
         with tempfile.TemporaryFile() as errors:
             start = time.perf_counter()
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
+            process = begin(argv, subprocess.PIPE, errors)
             with process, killed_if_interrupted(process):
                 try:
                     if not wait_for_mark(process, within):
@@ -206,12 +200,11 @@ def wait_for_mark(process: subprocess.Popen[bytes], within: float) -> bool:
     return True
 
 
-def _failure(process: subprocess.Popen[bytes], errors: object, within: float) -> str:
+def _failure(process: subprocess.Popen[bytes], errors: IO[bytes], within: float) -> str:
     if process.poll() is None:
         return f"its user space said nothing within {within:g} seconds"
-    errors.seek(0)  # type: ignore[attr-defined]
-    lines = errors.read().decode(errors="replace").strip().splitlines()  # type: ignore[attr-defined]
-    return f"it ended with {process.returncode}: {lines[-1] if lines else ''}"
+    errors.seek(0)
+    return f"it ended with {process.returncode}: {last_words(errors.read())}"
 
 
 def clock_rate() -> int:

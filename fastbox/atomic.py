@@ -21,11 +21,7 @@ def write(path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> No
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            if mode != 0o600:
-                os.fchmod(fd, mode)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _fill(fd, data, mode)
             if sync:
                 os.fsync(fd)
         finally:
@@ -47,13 +43,17 @@ def write_new(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        if mode != 0o600:
-            os.fchmod(fd, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        _fill(fd, data, mode)
     finally:
         os.close(fd)
+
+
+def _fill(fd: int, data: bytes, mode: int) -> None:
+    if mode != 0o600:
+        os.fchmod(fd, mode)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def touch(path: str) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .container import pool_prepare, pool_take
-from .container.merge import _argv
+from .container.merge import process_args
 from .container.pool_prepare import Prepared, Recipe
 from .errors import CommandFailed, FastboxError, InvalidArgument
 from .pool_pressure import cost, is_short
 from .pool_types import Cancel, PoolStats
-from .runner import Result, Run, _checked
+from .runner import Result, Run, check_attributes, checked
 
 if TYPE_CHECKING:
     from .container.config import ContainerConfig
@@ -304,7 +304,7 @@ class Pool:
         image: Any = self._recipe.image.config.get("config") or {}
         config = msgspec.structs.replace(self._config, command=command)
         entries = [f"{key}={value}" for key, value in (env or {}).items()]
-        argv = _argv(config, image)
+        argv = process_args(config, image)
         return pool_take.Take(command=command, argv=argv, env=entries)
 
     def run(
@@ -325,7 +325,7 @@ class Pool:
             removed.
         """
         self._check_open()
-        words, data = _checked(command, input, env)
+        words, data = checked(command, input, env)
         self._check_image()
         request = self._request(words, env)
         job = _Job(self, request, data, timeout, cancel)
@@ -366,7 +366,7 @@ class Pool:
         options = {name: value for name, value in self._options.items() if name not in ours}
         job = Run(self._engine, self._name, command, input=input, env=env, timeout=timeout,
                   check=check, **options)  # fmt: skip
-        job._config.env = [*self._config.env, *job._config.env]
+        job.config.env = [*self._config.env, *job.config.env]
         job.prepare("never")
         if cancel is not None:
             cancel.arm(lambda: self._engine.remove(job.container_id, force=True, volumes=True))
@@ -390,7 +390,7 @@ class Pool:
             LaunchError: the command could not be run. NotFound: the image was removed.
         """
         self._check_open()
-        words, _ = _checked(command, None, env)
+        words, _ = checked(command, None, env)
         self._check_image()
         request = self._request(words, env)
         lifecycle = self._engine._lifecycle
@@ -562,12 +562,7 @@ def _checked_config(image: str, config: dict[str, Any], size: int) -> ContainerC
     from .container.config import ContainerConfig
     from .container.create import copy_config
 
-    unknown = [name for name in config if name not in ContainerConfig.__struct_fields__]
-    if unknown:
-        raise InvalidArgument(
-            f"unknown attribute of a container: {unknown[0]!r}",
-            hint="known: " + ", ".join(ContainerConfig.__struct_fields__),
-        )
+    check_attributes(config)
     made = copy_config(ContainerConfig(image=image, **{"auto_remove": True, **config}))
     pool_prepare.check_config(made, size)
     return made

@@ -79,7 +79,11 @@ def run(
 
 
 class Run:
-    """One ``run`` in two steps, so that whoever waits knows the container (see ``AsyncEngine``)."""
+    """One ``run`` in two steps, so that whoever waits knows the container (see ``AsyncEngine``).
+
+    Attributes:
+        config: what the container is made of. container_id: once it is made.
+    """
 
     def __init__(
         self,
@@ -95,17 +99,12 @@ class Run:
     ) -> None:
         from .container.config import ContainerConfig
 
-        command, input = _checked(command, input, env)
-        unknown = [name for name in config if name not in ContainerConfig.__struct_fields__]
-        if unknown:
-            raise InvalidArgument(
-                f"unknown attribute of a container: {unknown[0]!r}",
-                hint="known: " + ", ".join(ContainerConfig.__struct_fields__),
-            )
+        command, input = checked(command, input, env)
+        check_attributes(config)
         entries = [f"{key}={value}" for key, value in (env or {}).items()]
         self._engine = engine
         self._input, self._timeout, self._check = input, timeout, check
-        self._config = ContainerConfig(
+        self.config = ContainerConfig(
             image=image,
             command=command,
             env=entries,
@@ -118,7 +117,7 @@ class Run:
 
     def prepare(self, pull: str = "missing") -> None:
         """Make the container."""
-        container = self._engine.create(self._config, pull=pull, transient=True)
+        container = self._engine.create(self.config, pull=pull, transient=True)
         self.container_id = container.id
         self._args = [container.record.path, *container.record.args]
 
@@ -141,7 +140,7 @@ class Run:
             stdout, stderr = out.finish(), err.finish()
         if self._check and status != 0:
             raise CommandFailed(
-                f"{self._args[0]} in {self._config.image} ended with exit status {status}",
+                f"{self._args[0]} in {self.config.image} ended with exit status {status}",
                 returncode=status,
                 stdout=stdout,
                 stderr=stderr,
@@ -164,8 +163,25 @@ def default_engine() -> Engine:
     return _shared
 
 
-def _checked(command: object, input: object, env: object) -> tuple[list[str] | None, bytes | None]:
-    """What is plainly of the wrong type is refused before a container is made."""
+def check_attributes(config: Mapping[str, Any]) -> None:
+    """Raises InvalidArgument: a container's configuration has no such attribute."""
+    from .container.config import ContainerConfig
+
+    known = ContainerConfig.__struct_fields__
+    for name in config:
+        if name not in known:
+            raise InvalidArgument(
+                f"unknown attribute of a container: {name!r}", hint="known: " + ", ".join(known)
+            )
+
+
+def checked(command: object, input: object, env: object) -> tuple[list[str] | None, bytes | None]:
+    """Command and input of a ``run``: what is plainly of the wrong type is refused before anything
+    is made.
+
+    Raises:
+        InvalidArgument
+    """
     if isinstance(command, (str, bytes)):
         raise InvalidArgument(
             f"the command must be a list of words, not {command!r}",

@@ -26,6 +26,30 @@ def short_path(path: str) -> Iterator[str]:
         os.close(fd)
 
 
+def bound(path: str, kind: int) -> socket.socket:
+    """A Unix socket, not listening yet, at a path that nobody else may connect to, in the place of
+    what a killed process has left there.
+
+    Raises:
+        OSError
+    """
+    import socket
+
+    new = f"{path}.new"
+    made = socket.socket(socket.AF_UNIX, kind)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        with short_path(new) as short:
+            made.bind(short)
+        os.chmod(new, 0o600)  # a umask would be that of all threads
+        os.rename(new, path)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def end_listening(listener: socket.socket) -> None:
     """Close a listening socket for every process that has it: who waits in accept(2) gets an error,
     and who has connected in vain is let go, with the descriptors that came along."""

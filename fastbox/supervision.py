@@ -155,13 +155,12 @@ def stop(runtime: str) -> bool:
         atomic.touch(stopped_path(runtime))
     if not is_running(runtime):
         return False
-    deadline = time.monotonic() + START
-    told = 0
+    deadline, told = time.monotonic() + START, None
     while is_running(runtime):
         pid = owner(runtime)
-        # Told once: at a socket that is systemd's, a second request would end the next supervisor.
-        if not pid or pid != told:
-            told = pid if _is_there(runtime, request="stop") else 0
+        # Each is told once: behind a socket of systemd's the next one would hear the second time.
+        if (told is None or pid not in (0, told)) and _is_there(runtime, request="stop"):
+            told = pid
         if time.monotonic() > deadline:
             raise _silent(runtime)
         time.sleep(0.005)

@@ -40,11 +40,11 @@ class Access:
         store: ContainerStore
         layers_dir: str
 
-        def _cgroup(self, record: ContainerRecord) -> Cgroup: ...
+        def cgroup_of(self, record: ContainerRecord) -> Cgroup: ...
 
         def seccomp_of(self, config: dict[str, Any]) -> Filter | None: ...
 
-        def _using_config(
+        def using_config(
             self, record: ContainerRecord
         ) -> contextlib.AbstractContextManager[dict[str, Any]]: ...
 
@@ -90,7 +90,7 @@ class Access:
 
     def pids(self, record: ContainerRecord) -> list[int]:
         """The container's processes, as the host numbers them."""
-        return self._cgroup(record).pids()
+        return self.cgroup_of(record).pids()
 
     @contextlib.contextmanager
     def view(self, container_id: str, *, write: bool, mounts: bool = True) -> Iterator[View]:
@@ -118,7 +118,7 @@ class Access:
             else:
                 record = container.record
                 with storing(f"opening the files of container {record.name}"):
-                    with self._using_config(record) as config:
+                    with self.using_config(record) as config:
                         shown = config if mounts else {**config, "mounts": []}
                         found = view.of_stopped(
                             self.store, record, self.layers_dir, shown, write=write
@@ -153,11 +153,11 @@ class Access:
         if config:
             plan = execs.make_plan(container, request, config, seccomp)
         else:
-            with self._using_config(container.record) as config:
+            with self.using_config(container.record) as config:
                 seccomp = self.seccomp_of(config)
                 plan = execs.make_plan(container, request, config, seccomp)
                 execs.BASES.keep(path, signature, config, seccomp)
-        return plan, self._cgroup(container.record)
+        return plan, self.cgroup_of(container.record)
 
     def stats(self, container: Container) -> Stats:
         """What it uses; see ``stats.sample``."""
@@ -165,7 +165,7 @@ class Access:
 
         return sample(
             container,
-            self._cgroup(container.record),
+            self.cgroup_of(container.record),
             joined_late=os.path.exists(self.store.more_cgroups(container.id)),
         )
 
@@ -173,4 +173,4 @@ class Access:
         """Set ``state.oom_killed`` of one that is up, if the kernel killed any of its processes for
         want of memory. Its exit record tells it of one that has ended."""
         if container.state.status.is_up:
-            container.state.oom_killed = self._cgroup(container.record).oom_kills() > 0
+            container.state.oom_killed = self.cgroup_of(container.record).oom_kills() > 0

@@ -293,7 +293,7 @@ def start(
                 plan.data,
                 stdio=wires.stdio,
                 monitor_path=os.fsencode(HELPER),
-                monitor_argv=_monitor_argv(
+                monitor_argv=monitor_argv(
                     store, record, cgroup, run, cleanup, streams is not None, len(ports)
                 ),
                 monitor_fds=[
@@ -405,7 +405,7 @@ def _number(fd: int | None) -> int:
     return -1 if fd is None else fd
 
 
-def _monitor_argv(
+def monitor_argv(
     store: ContainerStore,
     record: ContainerRecord,
     cgroup: Cgroup,

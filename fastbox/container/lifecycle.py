@@ -85,17 +85,17 @@ class Lifecycle(Connecting, Starting):
             record = container.record
             number = process.signal_number(signal or record.stop_signal)
             if container.state.status.is_up:
-                with self._kept(record):
+                with self.kept_at_end(record):
                     self._end(container, timeout, number)
-                    self._wait_down(record)
+                    self.wait_down(record)
                 self.note("stop", record)
                 graph.of(record).started_before(container.directory)
             self._start_by_hand(record, directory, None, again=True)
             self.note("restart", record)
-        self._tell_supervisor(record)
+        self.tell_supervisor(record)
 
     @contextlib.contextmanager
-    def _kept(self, record: ContainerRecord) -> Iterator[None]:
+    def kept_at_end(self, record: ContainerRecord) -> Iterator[None]:
         """An auto_remove container stays, although it ends: its monitor looks for this mark. Should
         this process be killed, the container goes with the next command that lists it."""
         if not record.config.auto_remove:
@@ -110,8 +110,8 @@ class Lifecycle(Connecting, Starting):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(mark)
 
-    def _wait_down(self, record: ContainerRecord) -> None:
-        """Until the exit record stands; and until the monitor has seen the mark of ``_kept``."""
+    def wait_down(self, record: ContainerRecord) -> None:
+        """Until the exit record stands, and the monitor has seen the mark of ``kept_at_end``."""
         deadline = time.monotonic() + KILL_TIMEOUT
         while self.store.state(record).status.is_up:
             if time.monotonic() > deadline:
@@ -134,7 +134,7 @@ class Lifecycle(Connecting, Starting):
         process.send(state.pid, state.pid_starttime, 9)
         self._resume(container)
         if not process.wait_gone(state.pid, state.pid_starttime, KILL_TIMEOUT):
-            self._cgroup(container.record).kill()
+            self.cgroup_of(container.record).kill()
             if not process.wait_gone(state.pid, state.pid_starttime, 2.0):
                 raise FastboxError(
                     f"cannot stop container {container.name}: tried to kill container, but did "
@@ -256,13 +256,13 @@ class Lifecycle(Connecting, Starting):
         with self.store.locked(container_id):
             container = self.store.load(container_id)
             up = container.state.status.is_up
-            with self._using_config(container.record):  # a damaged one is told before
+            with self.using_config(container.record):  # a damaged one is told before
                 update(
-                    self.store, container, changes, self._cgroup(container.record) if up else None
+                    self.store, container, changes, self.cgroup_of(container.record) if up else None
                 )
             self.note("update", container.record)
         if up and changes.restart is not None:
-            self._tell_supervisor(container.record)
+            self.tell_supervisor(container.record)
 
     # pausing ------------------------------------------------------------------------------------
     def pause(self, container_id: str) -> None:
@@ -282,7 +282,7 @@ class Lifecycle(Connecting, Starting):
             with storing(f"pausing container {container.name}"):
                 atomic.touch(mark)
             try:
-                self._cgroup(container.record).freeze()
+                self.cgroup_of(container.record).freeze()
             except BaseException:
                 self._resume(container)
                 raise
@@ -318,7 +318,7 @@ class Lifecycle(Connecting, Starting):
         atomic.write(mark, owner.encode(), sync=False)
         try:
             with self._unless_ended(container):
-                self._cgroup(container.record).freeze()
+                self.cgroup_of(container.record).freeze()
                 self.note("pause", container.record)
             yield
         finally:
@@ -350,7 +350,7 @@ class Lifecycle(Connecting, Starting):
                     container.state = self.store.state(container.record)
 
     def _thaw(self, container: Container) -> None:
-        self._cgroup(container.record).thaw()
+        self.cgroup_of(container.record).thaw()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.store.pause_mark(container.id))
 
@@ -393,7 +393,7 @@ class Lifecycle(Connecting, Starting):
                 if container.state.status.is_up and force:
                     self._kill_all(container)
                     self._wait_recorded(record, KILL_TIMEOUT)
-                self._remove_ended(record, volumes=volumes)
+                self.remove_ended(record, volumes=volumes)
                 return
             except NotFound:
                 if not record.config.auto_remove:
@@ -405,7 +405,7 @@ class Lifecycle(Connecting, Starting):
                     raise
                 container = self.store.load(container_id)
 
-    def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
+    def remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None:
         with self.store.locked(record.id):
             status = self.store.state(record).status
             if status.is_active:
@@ -415,7 +415,7 @@ class Lifecycle(Connecting, Starting):
                     else f"{status.value}: stop the container before removing or force remove"
                 )
                 raise Conflict(f'cannot remove container "{record.name}": container is {why}')
-            self._cgroup(record).remove()
+            self.cgroup_of(record).remove()
             self.networks.finish(record.id)
             self.store.discard(record.id, record.name)
             self.note("destroy", record)
@@ -434,7 +434,7 @@ class Lifecycle(Connecting, Starting):
             return
         if record.config.auto_remove and not self.store.state(record).status.is_up:
             with contextlib.suppress(NotFound, Conflict):
-                self._remove_ended(record)
+                self.remove_ended(record)
 
     def cleanup_abandoned(self, container: Container) -> None:
         """Remove an auto_remove container that is not up, when both its monitor and the process
@@ -462,5 +462,5 @@ class Lifecycle(Connecting, Starting):
             self.remove(container.id, force=True, volumes=True)
         return not os.path.isdir(container.directory)
 
-    def _cgroup(self, record: ContainerRecord) -> Cgroup:
+    def cgroup_of(self, record: ContainerRecord) -> Cgroup:
         return cgroups.open_existing(cgroups.detect(), record.cgroup_path)

@@ -39,7 +39,7 @@ def merge(
     Raises:
         InvalidArgument: there is no command, or a value cannot be used.
     """
-    argv = _argv(config, image_config)
+    argv = process_args(config, image_config)
     path, args = argv[0], argv[1:]
     hostname = config.hostname or _default_hostname(config, record_id)
     return ContainerRecord(
@@ -67,7 +67,7 @@ def merge(
     )
 
 
-def _argv(config: ContainerConfig, image: dict[str, Any]) -> list[str]:
+def process_args(config: ContainerConfig, image: dict[str, Any]) -> list[str]:
     """ENTRYPOINT + (COMMAND or CMD); a new entrypoint drops the image's CMD."""
     if config.idle:
         return [IDLE]
@@ -156,7 +156,7 @@ def adopt(record: ContainerRecord, config: ContainerConfig) -> None:
         InvalidArgument: there is no command, or a value cannot be used.
     """
     image = {"Cmd": record.image_cmd, "Entrypoint": record.image_entrypoint}
-    argv = _argv(config, image)
+    argv = process_args(config, image)
     record.path, record.args = argv[0], argv[1:]
     record.env = environment((), record.env, config.env)
     record.config.image = config.image

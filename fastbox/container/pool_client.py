@@ -152,7 +152,7 @@ def take(lifecycle: Lifecycle, config: ContainerConfig) -> Prepared | None:
         lifecycle.store.bundle(found.record),
         found.spec,
         plan,
-        lifecycle._cgroup(found.record),
+        lifecycle.cgroup_of(found.record),
         ends=(owner, order),
         pid=found.pid,
         monitor_pid=found.monitor_pid,

@@ -120,11 +120,12 @@ class _UnseenStore(ContainerStore):
     def __init__(self, store: ContainerStore) -> None:
         super().__init__(store.root, store.runtime)
         self.journal = _Silent()  # type: ignore[assignment]
-        self.templates = store.templates
+        self.templates, self.nursery = store.templates, store.nursery
 
-    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
+    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> bytes:
         data = msgspec.json.encode(record)
         atomic.write(f"{self.directory(record.id)}/{RECORD}", data, sync=False)
+        return data
 
 
 def prepare(lifecycle: Lifecycle, recipe: Recipe) -> Prepared:
@@ -163,16 +164,16 @@ def _launch(lifecycle: Lifecycle, record: ContainerRecord, directory: int) -> Pr
         connection = networks.connect(record, undo, unseen=True)
         for item in connection.kept if connection is not None else []:
             held.callback(item.close)  # the monitor has its own
-        network = lifecycle._network(record, connection, None, held)
+        network = lifecycle.hold_network(record, connection, None, held)
         networking = connection.networking if connection is not None else Networking()
         fresh = store.templates.take(record)
         if fresh is None or networking.endpoints or fresh.resolvers != etc_files.resolvers_stamp():
             etc_files.update(store.bundle(record), record, networking)
-        cgroup = lifecycle._make_cgroup(record)
+        cgroup = lifecycle.make_cgroup(record)
         undo.callback(cgroup.remove)
         lasting = not record.config.auto_remove
         root = graph.of(record).root(store, record, lifecycle.layers_dir, lasting=lasting)
-        with lifecycle._using_config(record) as spec:
+        with lifecycle.using_config(record) as spec:
             seccomp = lifecycle.seccomp_of(spec)
             plan = launch.make_plan(spec, record, root, cgroup, seccomp, (0, 0), network, wait=True)
         prepared = Prepared(
@@ -216,7 +217,7 @@ def _start(
         cgroup_fd = opened(os.open(cgroup.v2_dir, flags)) if cgroup.v2_dir is not None else -1
         monitors, inits = prepared.theirs
         cleanup = launch.end_command(lifecycle.root, store.runtime, record)
-        argv = launch._monitor_argv(store, record, cgroup, 1, cleanup, False, len(ports))
+        argv = launch.monitor_argv(store, record, cgroup, 1, cleanup, False, len(ports))
         argv[_FLAGS] = _flags(prepared)
         try:
             prepared.pid, prepared.monitor_pid = core.start(
@@ -342,7 +343,7 @@ def forget(lifecycle: Lifecycle, record: ContainerRecord) -> None:
     if not os.path.isdir(store.directory(record.id)):
         return
     with contextlib.suppress(FastboxError, OSError):
-        cgroup = lifecycle._cgroup(record)
+        cgroup = lifecycle.cgroup_of(record)
         cgroup.kill()
         cgroup.remove()
     lifecycle.networks.finish(record.id)

@@ -196,7 +196,7 @@ def settle(lifecycle: Lifecycle, prepared: Prepared) -> None:
     record = prepared.record
     if not record.config.auto_remove:
         durable.later(prepared.directory, ["config.json", "container.json"])
-    lifecycle._tell_supervisor(record)
+    lifecycle.tell_supervisor(record)
 
 
 def start(starting: Starting, prepared: Prepared) -> None:
@@ -399,7 +399,7 @@ class Collector:
             running()
             return None
         if kind == b"X":
-            return session._exit_status(packet[1:])
+            return session.exit_status(packet[1:])
         if kind == b"F" or not running.is_so:
             raise failure(lifecycle, prepared, packet)
         raise FastboxError(
@@ -433,7 +433,7 @@ def remove_after(lifecycle: Lifecycle, prepared: Prepared) -> None:
     if record.config.auto_remove and launch.removal_flag(record, True) == "x":
         return
     with contextlib.suppress(NotFound, Conflict):
-        lifecycle._remove_ended(record)
+        lifecycle.remove_ended(record)
 
 
 def container(lifecycle: Lifecycle, prepared: Prepared) -> Container:

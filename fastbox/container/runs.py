@@ -247,11 +247,6 @@ class Groups:
         for group in left:
             self.give_back(group)
 
-    def are_empty(self) -> bool:
-        """Whether no run has left a process."""
-        self._look_again()
-        return not self._left
-
     def close(self) -> None:
         """Their descriptors; the box's end removes them."""
         self._is_closed = True

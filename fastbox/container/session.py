@@ -168,7 +168,7 @@ class Session:
         elif kind == b"K":
             self._waiting = False
         elif kind == b"X":
-            return _exit_status(bytes(data))
+            return exit_status(bytes(data))
         elif kind == b"L":
             raise FastboxError(
                 "detached: the container writes faster than its output is read here",
@@ -262,7 +262,12 @@ def _write_all(fd: int | None, data: bytes | memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _exit_status(data: bytes) -> int:
+def exit_status(data: bytes) -> int:
+    """What the monitor's exit record says.
+
+    Raises:
+        FastboxError: the client's own output could not be written.
+    """
     record = msgspec.json.decode(data, type=_ExitRecord)
     if record.client_error:
         error = FastboxError(

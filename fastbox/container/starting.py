@@ -61,7 +61,7 @@ class Starting(Access):
 
         def kill(self, container_id: str, signal: str) -> None: ...
 
-        def _remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None: ...
+        def remove_ended(self, record: ContainerRecord, *, volumes: bool = True) -> None: ...
 
     def note(self, action: str, record: ContainerRecord, **attributes: str) -> None:
         """Tell who follows ``events`` what happened to a container."""
@@ -84,7 +84,7 @@ class Starting(Access):
             if self._check_startable(record).is_up:
                 return
             self._start_by_hand(record, directory, None)
-        self._tell_supervisor(record)
+        self.tell_supervisor(record)
 
     def _start_by_hand(
         self,
@@ -143,7 +143,7 @@ class Starting(Access):
         except (FileNotFoundError, NotFound):
             return False
 
-    def _tell_supervisor(self, record: ContainerRecord) -> None:
+    def tell_supervisor(self, record: ContainerRecord) -> None:
         """The caller does not hold the lock."""
         if self.supervise is not None and restarts.wants_supervisor(record):
             self.supervise(record.id)
@@ -185,7 +185,7 @@ class Starting(Access):
             session = Session(started.client, tty=tty)
             stack.callback(session.close)
             try:
-                self._tell_supervisor(record)
+                self.tell_supervisor(record)
                 relay = tty and record.config.interactive
                 with tracing.span("attached run"):
                     status = session.serve(streams, relay_input=relay)
@@ -199,7 +199,7 @@ class Starting(Access):
         if record.config.auto_remove and launch.removal_flag(record, True) == "r":
             with contextlib.suppress(NotFound, Conflict):  # Conflict: it was restarted
                 with tracing.span("removal"):
-                    self._remove_ended(record)
+                    self.remove_ended(record)
         elif record.config.auto_remove and tracing.active is not None:
             from .traced import await_removal
 
@@ -225,7 +225,7 @@ class Starting(Access):
         return config if isinstance(config, dict) else {}
 
     @contextlib.contextmanager
-    def _using_config(self, record: ContainerRecord) -> Iterator[dict[str, Any]]:
+    def using_config(self, record: ContainerRecord) -> Iterator[dict[str, Any]]:
         try:
             yield self._config(record)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -250,7 +250,7 @@ class Starting(Access):
                 connection = self.networks.connect(record, undo)
                 for item in connection.kept if connection is not None else []:
                     held.callback(item.close)  # the monitor has its own
-                network = self._network(record, connection, joined, held)
+                network = self.hold_network(record, connection, joined, held)
                 started = self._launch_on(record, directory, run, streams, network, connection)
             except FastboxError as error:
                 self._remember_failure(record, error)
@@ -279,13 +279,14 @@ class Starting(Access):
         if not os.path.exists(f"{self.store.bundle(record)}/config.json"):
             write_bundle(self.store, record)
 
-    def _network(
+    def hold_network(
         self,
         record: ContainerRecord,
         connection: Connection | None,
         joined: int | None,
         held: contextlib.ExitStack,
     ) -> Network | None:
+        """What the plan needs of the container's network; ``held`` closes it when init has it."""
         if joined is not None:
             return Network(join=joined)
         if connection is None:
@@ -326,7 +327,7 @@ class Starting(Access):
         fresh = self.store.templates.take(record)
         if fresh is None or networking.endpoints or fresh.resolvers != etc_files.resolvers_stamp():
             etc_files.update(self.store.bundle(record), record, networking)
-        cgroup = self._make_cgroup(record)
+        cgroup = self.make_cgroup(record)
         try:
             template = fresh.template if fresh is not None and network is None else None
             plan = template.plan(record, cgroup) if template is not None else None
@@ -365,7 +366,7 @@ class Starting(Access):
         root = graph.of(record).root(
             self.store, record, self.layers_dir, lasting=not record.config.auto_remove
         )
-        with self._using_config(record) as config:
+        with self.using_config(record) as config:
             window = launch.window_of(streams) if record.config.tty else (0, 0)
             return launch.make_plan(
                 config, record, root, cgroup, self.seccomp_of(config), window, network
@@ -380,7 +381,7 @@ class Starting(Access):
         return Filter(program, seccomp.filter_flags(section))
 
     @tracing.traced("cgroup")
-    def _make_cgroup(self, record: ContainerRecord) -> Cgroup:
+    def make_cgroup(self, record: ContainerRecord) -> Cgroup:
         nodes = spec.asked_devices(record)
         return cgroups.create(
             cgroups.detect(), record.cgroup_path, spec.resources(record.config, nodes)

@@ -22,7 +22,7 @@ from .._core import launch as core
 from ..container import exec as execs
 from ..container import graph, launch, layered, process, runs, snapshots
 from ..container.view import View
-from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, NotRunning, Unsupported
+from ..errors import Conflict, FastboxError, InvalidArgument, NotFound, NotRunning
 from . import limits
 from .files import Files, numeric
 from .result import SandboxResult, Usage
@@ -83,7 +83,6 @@ class Sandbox(Files):
         user: str | None = None,
         workdir: str | None = None,
         pull: str = "missing",
-        pool: Any = None,
         engine: Engine | None = None,
         **config: Any,
     ) -> None:
@@ -96,8 +95,6 @@ class Sandbox(Files):
         self._own: list[str] = []  # its layers that no image has
         self._ids: tuple[int, int] | None = None
         self._owner = os.getpid()
-        if pool is not None:
-            raise Unsupported("boxes out of a pool are not there yet")
         if pull not in ("missing", "always", "never"):
             raise InvalidArgument(f"pull={pull!r}: must be one of 'always', 'missing' or 'never'")
         self._pull = pull
@@ -395,7 +392,7 @@ class _Up:
         self.record = container.record
         with contextlib.ExitStack() as undo:
             self._launch(undo)
-            self.cgroup = self.lifecycle._cgroup(self.record)
+            self.cgroup = self.lifecycle.cgroup_of(self.record)
             self._server = runs.Server(self.cgroup, self.init)
             undo.callback(self._server.close)
             self._groups = runs.Groups(self.cgroup)
@@ -404,7 +401,7 @@ class _Up:
             undo.callback(os.close, self._null)
             # As an exec sees it, which asks only whether it is up.
             self._container = container
-            with self.lifecycle._using_config(self.record) as config:
+            with self.lifecycle.using_config(self.record) as config:
                 self._spec = config
                 self._seccomp = self.lifecycle.seccomp_of(config)
             undo.pop_all()
@@ -456,9 +453,9 @@ class _Up:
 
     def stop(self) -> None:
         """As ``end``, but the container stays."""
-        with self.lifecycle._kept(self.record):
+        with self.lifecycle.kept_at_end(self.record):
             self.end()
-            self.lifecycle._wait_down(self.record)
+            self.lifecycle.wait_down(self.record)
         graph.of(self.record).started_before(self.lifecycle.store.directory(self.record.id))
 
     def disconnect(self) -> None:
@@ -487,10 +484,6 @@ class _Up:
         self._client.close()
         for fd in (self.init, self._lifeline):
             os.close(fd)
-
-    def has_processes(self) -> bool:
-        """Whether a run has left any."""
-        return not self._groups.are_empty()
 
     def run(
         self,

@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from .. import supervision
-from ..sockets import end_listening, short_path
+from ..sockets import bound, end_listening
 from . import board
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class Commands:
                 await process.wait()
 
     async def _start(self) -> None:
-        self._listener = self._listen()
+        # Only bound: the master listens when it has workers.
+        path = supervision.command_socket_path(self._runtime)
+        self._listener = bound(path, socket.SOCK_SEQPACKET)
         life, self._life = os.pipe2(os.O_CLOEXEC)
         page = board.create()  # its own: what a dead one's workers still write does not matter
         self._board = board.Board(page)
@@ -93,24 +95,6 @@ class Commands:
         finally:
             os.close(life)
             os.close(page)
-
-    def _listen(self) -> socket.socket:
-        """The socket, bound: the master listens when it has workers."""
-        path = supervision.command_socket_path(self._runtime)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            mask = os.umask(0o177)
-            try:
-                with short_path(path) as short:
-                    made.bind(short)
-            finally:
-                os.umask(mask)
-        except BaseException:
-            made.close()
-            raise
-        return made
 
     def _close(self) -> None:
         if self._listener is not None:

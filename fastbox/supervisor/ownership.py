@@ -12,7 +12,7 @@ import time
 from .. import supervision
 from ..container import process
 from ..errors import Conflict
-from ..sockets import short_path
+from ..sockets import bound
 
 PATIENCE = 1.0  # seconds for a lock that is held by somebody who only looks whether it is held
 _FIRST_FD = 3  # sd_listen_fds(3)
@@ -70,21 +70,9 @@ class Ownership:
         if handed is not None:
             return handed
         path = supervision.socket_path(self.runtime)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            mask = os.umask(0o177)
-            try:
-                with short_path(path) as short:
-                    made.bind(short)
-            finally:
-                os.umask(mask)
-            made.listen(128)
-        except BaseException:
-            made.close()
-            raise
+        made = bound(path, socket.SOCK_STREAM)
         self.made = path
+        made.listen(128)
         return made
 
     made = ""

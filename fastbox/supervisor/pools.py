@@ -21,7 +21,7 @@ from ..container.pool_take import Dead
 from ..errors import FastboxError
 from ..pool import Pool
 from ..pool_settings import PoolSetting
-from ..sockets import is_neighbour, short_path
+from ..sockets import bound, end_listening, is_neighbour
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -139,15 +139,8 @@ class Pools:
     def _listen(self) -> None:
         if self._listener is not None:
             return
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with short_path(f"{self._path}.new") as path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            listener.bind(path)
-            os.chmod(path, 0o600)
+        self._listener = listener = bound(self._path, socket.SOCK_SEQPACKET)
         listener.listen(64)
-        os.rename(f"{self._path}.new", self._path)
-        self._listener = listener
         threading.Thread(
             target=self._serve_for_ever, args=(listener,), name="fastbox-pool-socket", daemon=True
         ).start()
@@ -158,9 +151,7 @@ class Pools:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         listener, self._listener = self._listener, None
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        listener.close()
+        end_listening(listener)  # wakes the thread
 
     def _serve_for_ever(self, listener: socket.socket) -> None:
         while True:

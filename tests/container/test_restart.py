@@ -135,7 +135,7 @@ KILLED = """
 import sys
 from fastbox import Engine
 from fastbox.container.lifecycle import Lifecycle
-Lifecycle._wait_down = lambda *_: (print("down", flush=True), sys.stdin.read())
+Lifecycle.wait_down = lambda *_: (print("down", flush=True), sys.stdin.read())
 Engine(sys.argv[1], sys.argv[2]).restart("box", timeout=0)
 """
 

@@ -10,7 +10,6 @@ import struct
 MAGIC = 0x31584246
 PACKET = 60 * 1024  # bytes of argv and environment in a packet
 MOST = 8 << 20  # … in a memfd
-DESCRIPTORS = 5  # working directory, three streams, memfd
 LIKENESS = struct.Struct("=32s4I3iI2Q2Q8Q128s")
 _HEAD = struct.Struct("=II")
 _TAIL = struct.Struct("=Q256s6I")
