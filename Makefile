@@ -60,7 +60,7 @@ demo:
 	@FASTBOX=$(VENV)/bin/fastbox tools/demo.sh
 
 test: test-setup
-	$(SUDO) $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_ARGS)
+	$(SUDO) $(PY) -m pytest -n $(TEST_JOBS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 # The wheel in an empty environment of the oldest and the newest interpreter that is here;
 # PYTHONS="3.10 3.12" names others.

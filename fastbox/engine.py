@@ -239,19 +239,20 @@ class Engine(
             )
         if pull != "always":
             try:
-                image = self._images.known(reference) or self._resolved(reference)
+                image, name = self._images.known(reference) or self._resolved(reference)
                 self._check_platform(image, reference, platform)
-                return image, self._name_of(image, reference)
+                return image, name
             except NotFound:
                 if pull == "never":
                     raise
         result = self.pull(reference, platform=platform, progress=progress)
         return result.image, result.name
 
-    def _resolved(self, reference: str) -> Image:
+    def _resolved(self, reference: str) -> tuple[Image, str]:
         image = self._images.resolve(reference)
-        self._images.keep_known(reference, image)
-        return image
+        name = self._name_of(image, reference)
+        self._images.keep_known(reference, image, name)
+        return image, name
 
     def _check_platform(self, image: Image, reference: str, platform: str | None) -> None:
         """An image for another platform than the one asked for is as good as none."""

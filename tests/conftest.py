@@ -133,16 +133,12 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers a module's tests stay together, and so do all modules whose tests give
-    an image to the host's docker: they have one name for it."""
-    if not _is_worker(config):
-        return
-    shared = {item.path for item in items if "twin" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "docker" if item.path in shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers a module's tests stay together."""
+    from tests.support.modules import ByModule
+
+    return ByModule(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

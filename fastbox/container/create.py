@@ -20,7 +20,7 @@ from .config import ContainerConfig
 from .merge import merge
 from .record import Container, ContainerRecord, ContainerState, MountPoint
 from .store import storing
-from .templates import Template
+from .templates import Fresh, Template
 
 if TYPE_CHECKING:
     from ..image.types import Image
@@ -60,14 +60,19 @@ def create(
     Raises:
         FastboxError
     """
-    data = check(config)
+    data = _encoded(config)
+    plain = templates.is_plain(config)
+    if not plain or not store.templates.was_checked(data):
+        check(config)
     attachments = networks.resolve(config)
-    kind = _kind(config, data, attachments, image, image_name, [*own, "", *layers])
+    kind = _kind(data, attachments, image, image_name, [*own, "", *layers]) if plain else None
     known = store.templates.get(kind)
     container_id = names.new_id()
     with storing("creating the container"), contextlib.ExitStack() as undo:
         directory = store.directory(container_id)
         undo.callback(store.discard, container_id, None)
+        if not os.path.isdir(store.containers):
+            store.prepare()  # the store was removed while this process lives
         with store.nursery.made(container_id, directory):
             name = store.reserve_name(config.name, container_id)
             undo.callback(store.release_name, name, container_id)
@@ -98,16 +103,13 @@ def create(
 
 
 def _kind(
-    config: ContainerConfig,
     data: bytes,
     attachments: list[Attachment],
     image: Image,
     image_name: str,
     layers: list[str],
-) -> object:
-    """What containers share that differ in nothing but their ids; None: always the long way."""
-    if not templates.is_plain(config):
-        return None
+) -> tuple[object, ...]:
+    """What containers share that differ in nothing but their ids."""
     attached = msgspec.json.encode(attachments) if attachments else b""
     return data, attached, image.id, image.manifest_digest, image_name, *layers
 
@@ -130,19 +132,23 @@ def _merged(
     return record
 
 
-def check(config: ContainerConfig) -> bytes:
-    """Raise what is wrong with a configuration, as far as that is seen without a store; its JSON.
-
-    Raises:
-        InvalidArgument
-    """
+def _encoded(config: ContainerConfig) -> bytes:
     try:
-        data = msgspec.json.encode(config)
+        return msgspec.json.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidArgument(
             "a value of the container's configuration (an argument, a variable, a path …) is not "
             "UTF-8 text, or a number is out of range"
         ) from error
+
+
+def check(config: ContainerConfig) -> None:
+    """Raise what is wrong with a configuration, as far as that is seen without a store.
+
+    Raises:
+        InvalidArgument
+    """
+    _encoded(config)
     if len(config.group_add) > MAX_GROUPS:
         raise InvalidArgument(f"--group-add: more than {MAX_GROUPS} groups")
     if config.hostname is not None:
@@ -156,7 +162,6 @@ def check(config: ContainerConfig) -> bytes:
         from . import logging
 
         logging.check(config)
-    return data
 
 
 def _follow_joined(store: ContainerStore, record: ContainerRecord) -> None:
@@ -225,7 +230,10 @@ def view(store: ContainerStore, record: ContainerRecord, layers_dir: str) -> int
 
 
 def _write_files(
-    store: ContainerStore, record: ContainerRecord, kind: object, known: Template | None
+    store: ContainerStore,
+    record: ContainerRecord,
+    kind: tuple[object, ...] | None,
+    known: Template | None,
 ) -> None:
     """The files beside ``upper``; the last one, ``container.json``, makes the container exist."""
     directory, bundle = store.directory(record.id), store.bundle(record)
@@ -234,12 +242,12 @@ def _write_files(
         os.mkdir(bundle, 0o700)
     etc_files.write(bundle, record)
     atomic.write_new(f"{bundle}/config.json", data)
-    store.save_record(record, sync=False)
+    stored = store.save_record(record, sync=False)
     if kind is not None and not record.mounts:
         if known is None:
             known = Template(record, data)
             store.templates.put(kind, known)
-        store.templates.made(record, known, etc_files.resolvers_stamp())
+        store.templates.made(record.id, Fresh(known, stored, etc_files.resolvers_stamp()))
     if not record.config.auto_remove:
         from .. import durable
 

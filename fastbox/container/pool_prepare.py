@@ -120,11 +120,12 @@ class _UnseenStore(ContainerStore):
     def __init__(self, store: ContainerStore) -> None:
         super().__init__(store.root, store.runtime)
         self.journal = _Silent()  # type: ignore[assignment]
-        self.templates = store.templates
+        self.templates, self.nursery = store.templates, store.nursery
 
-    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
+    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> bytes:
         data = msgspec.json.encode(record)
         atomic.write(f"{self.directory(record.id)}/{RECORD}", data, sync=False)
+        return data
 
 
 def prepare(lifecycle: Lifecycle, recipe: Recipe) -> Prepared:

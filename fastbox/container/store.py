@@ -328,12 +328,13 @@ class ContainerStore:
             record.config.network = "host" if record.config.network == "host" else "none"
         return record
 
-    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> None:
-        """Write container.json; its presence makes the container exist."""
+    def save_record(self, record: ContainerRecord, *, sync: bool = True) -> bytes:
+        """Write container.json; its presence makes the container exist. What was written."""
         data = msgspec.json.encode(record)
         if len(data) >= MAX_SIZE:
             raise InvalidArgument(f"the container's configuration is too large: {len(data)} bytes")
         atomic.write(f"{self.directory(record.id)}/container.json", data, sync=sync)
+        return data
 
     # state --------------------------------------------------------------------------------------
     def state(self, record: ContainerRecord) -> ContainerState:

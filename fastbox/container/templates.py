@@ -92,27 +92,36 @@ class Templates:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[object, Template] = {}
+        self._known: dict[tuple[object, ...], Template] = {}
+        self._checked: set[object] = set()
         self._fresh: dict[str, Fresh] = {}
 
-    def get(self, key: object) -> Template | None:
+    def get(self, key: tuple[object, ...] | None) -> Template | None:
         """The template of a kind, or None."""
-        return self._known.get(key)
+        return self._known.get(key) if key is not None else None
 
-    def put(self, key: object, template: Template) -> None:
-        """Keep a template; the oldest one gives way."""
+    def put(self, key: tuple[object, ...], template: Template) -> None:
+        """Keep a template; the oldest one gives way.
+
+        Args:
+            key: what it is of; the JSON of its configuration comes first.
+        """
         with self._lock:
             while len(self._known) >= MOST:
                 del self._known[next(iter(self._known))]
             self._known[key] = template
+            self._checked = {known[0] for known in self._known}
 
-    def made(self, record: ContainerRecord, template: Template, resolvers: object) -> None:
-        """A container of that template exists now."""
-        fresh = Fresh(template, msgspec.json.encode(record), resolvers)
+    def was_checked(self, config: bytes) -> bool:
+        """Whether there is a template of a configuration, so that nothing is wrong with it."""
+        return config in self._checked
+
+    def made(self, container_id: str, fresh: Fresh) -> None:
+        """A container exists now."""
         with self._lock:
             while len(self._fresh) >= MOST_FRESH:
                 del self._fresh[next(iter(self._fresh))]
-            self._fresh[record.id] = fresh
+            self._fresh[container_id] = fresh
 
     def take(self, record: ContainerRecord) -> Fresh | None:
         """What is known of a container that is to be started; None once it was changed."""

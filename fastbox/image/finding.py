@@ -54,7 +54,7 @@ class Finding:
         blobs: BlobStore
         layers: LayerStore
         _loaded: dict[str, Loaded]
-        _resolved: dict[str, tuple[list[oci.Descriptor], Image]]
+        _resolved: dict[str, tuple[list[oci.Descriptor], Image, str]]
 
         def entries(self) -> list[oci.Descriptor]: ...
 
@@ -127,17 +127,17 @@ class Finding:
         self.load(entry)
         return self._image(self.image_id(entry))
 
-    def known(self, name_or_id: str) -> Image | None:
-        """What ``resolve`` said before, as long as the index is the same; sizes are those
-        of that time. None: ask ``resolve``."""
+    def known(self, name_or_id: str) -> tuple[Image, str] | None:
+        """What ``keep_known`` was told, as long as the index is the same; sizes are those of that
+        time."""
         found = self._resolved.get(name_or_id)
-        return found[1] if found is not None and found[0] is self.entries() else None
+        return found[1:] if found is not None and found[0] is self.entries() else None
 
-    def keep_known(self, name_or_id: str, image: Image) -> None:
-        """Remember what ``resolve`` said."""
+    def keep_known(self, name_or_id: str, image: Image, name: str) -> None:
+        """Remember what ``resolve`` said, and under which of its names it was asked for."""
         while len(self._resolved) >= _MOST_KNOWN:
             self._resolved.pop(next(iter(self._resolved)), None)
-        self._resolved[name_or_id] = self.entries(), image
+        self._resolved[name_or_id] = self.entries(), image, name
 
     def find(self, text: str) -> tuple[oci.Descriptor, references.Reference | None]:
         """The entry that ``text`` means, and the reference if it was by name, not by id.

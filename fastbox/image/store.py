@@ -87,7 +87,7 @@ class ImageStore(Finding):
         self._reserve = os.path.join(self.directory, "reserve")
         self._index: tuple[tuple[int, int, int], list[oci.Descriptor]] | None = None
         self._loaded: dict[str, Loaded] = {}
-        self._resolved: dict[str, tuple[list[oci.Descriptor], Image]] = {}
+        self._resolved: dict[str, tuple[list[oci.Descriptor], Image, str]] = {}
         self.driver = "overlay"
         self._driver_checked = False
         self._ready = False

@@ -22,22 +22,19 @@ def ensure_layers(store: ImageStore, image: Image) -> list[str]:
     """See ``ImageStore.ensure_layers``."""
     # overlayfs refuses the same directory twice; all but the top one change nothing anyway.
     wanted = dict(zip(reversed(image.layers), reversed(image.layer_blobs), strict=True))
-    missing = [(d, blob) for d, blob in wanted.items() if not _unpacked(store, d)]
+    found = {diff_id: store.layers.info(diff_id) for diff_id in wanted}
+    missing = [(diff_id, wanted[diff_id]) for diff_id, info in found.items() if info is None]
     if missing:
         with store.lease():
             _unpack_all(store, missing)
             store.layers.settle(diff_id for diff_id, _ in missing)
+        found.update((diff_id, store.layers.info(diff_id)) for diff_id, _ in missing)
     names = []
-    for diff_id in wanted:
+    for diff_id, info in found.items():
         names.append(store.layers.target(layer_name(diff_id)))
-        info = store.layers.info(diff_id)
         if info is not None and info.opaque:
             break  # overlayfs ignores the mark on a layer's root: leave out what it hides
     return names
-
-
-def _unpacked(store: ImageStore, diff_id: str) -> bool:
-    return store.layers.info(diff_id) is not None
 
 
 def _unpack_all(store: ImageStore, missing: list[tuple[str, str]]) -> None:

@@ -101,7 +101,7 @@ def _is_past(deadline: float) -> bool:
 def test_killed_at_any_moment(engine: Engine, busybox_image: str, runtime_dir: str) -> None:
     choose = random.Random(20260911)
     command = [sys.executable, "-c", WORKER, engine.root, runtime_dir]
-    for _ in range(60):
+    for _ in range(40):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/")
         assert worker.stdout is not None
         with worker.stdout:

@@ -158,5 +158,5 @@ def test_the_store_is_made_anew_meanwhile(
 def test_only_so_many_are_kept() -> None:
     kept = templates.Templates()
     for number in range(templates.MOST + 10):
-        kept.put(number, object())  # type: ignore[arg-type]
-    assert kept.get(9) is None and kept.get(10) is not None
+        kept.put((number,), object())  # type: ignore[arg-type]
+    assert kept.get((9,)) is None and kept.get((10,)) is not None

@@ -190,7 +190,7 @@ def places(base: str) -> Iterator[dict[str, Place]]:
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(
-    max_examples=30,
+    max_examples=20,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking would take minutes
 )

@@ -247,6 +247,7 @@ def test_stub_of_the_host(
 ) -> None:
     """systemd-resolved's 127.0.0.53 is no server to a container: those behind it are."""
     files = {"/etc/resolv.conf": host, "/run/systemd/resolve/resolv.conf": behind}
+    monkeypatch.setattr(etc_files, "_parsed", None)  # what it knows of this host
     monkeypatch.setattr(etc_files, "_read", lambda path, default: files.get(path) or default)
     assert etc_files._host_resolvers(own=False)[0] == servers
     if host == STUB:  # in the host's own network it answers

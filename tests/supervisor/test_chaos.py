@@ -1,7 +1,7 @@
 """kill -9 of the supervisor at random points, again and again, while containers start, write, exit
 and are restarted: no line is lost, nothing is started twice, every exit code is right.
 
-``FASTBOX_CHAOS_SECONDS`` says for how long (40), ``FASTBOX_CHAOS_SEED`` with which seed.
+``FASTBOX_CHAOS_KILLS`` says how often (20), ``FASTBOX_CHAOS_SEED`` with which seed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import random
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 
 from fastbox import Engine, RestartPolicy, Status, supervision
 from fastbox.errors import FastboxError
-from tests.conftest import TIME_LIMIT
 from tests.support.boxes import start
 from tests.support.command import Command
 from tests.support.wait import wait_for
 
-SECONDS = float(os.environ.get("FASTBOX_CHAOS_SECONDS", "40"))
+TIME_LIMIT = 600  # on a machine that has other work, or is to kill more often
+KILLS = int(os.environ.get("FASTBOX_CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("FASTBOX_CHAOS_SEED", "20240607"))
 ALWAYS = RestartPolicy(name="always")
 
@@ -100,7 +99,6 @@ class Chaos:
 
 @pytest.mark.usefixtures("busybox_image")
 def test_killed_at_any_point(engine: Engine, cli: Command) -> None:
-    signal.setitimer(signal.ITIMER_REAL, SECONDS + TIME_LIMIT, 10)
     engine.warn = lambda text: None  # it may be killed while it starts
     counters = [
         start(engine, "busybox", "sh", "-c", COUNT, name=f"count{i}", restart=ALWAYS)
@@ -112,15 +110,13 @@ def test_killed_at_any_point(engine: Engine, cli: Command) -> None:
     start(engine, "busybox", name="stopped", restart=ALWAYS)
     engine.stop("stopped", timeout=0)
     chaos = Chaos(engine, cli, random.Random(SEED))
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while chaos.kills < KILLS:
         chaos.step()
     engine.start_supervisor()
     for name in chaos.failing:
         wait_for(lambda: engine.container(name).state.run == 3, f"the last run of {name}")  # noqa: B023
     # However far a killed `restart` had come, it runs.
     wait_for(lambda: engine.container("again").state.status is Status.RUNNING, "what runs always")
-    assert chaos.kills > SECONDS / 4
 
     for box in counters:
         state = engine.container(box.id).state
@@ -129,7 +125,7 @@ def test_killed_at_any_point(engine: Engine, cli: Command) -> None:
         engine.kill(box.id)
         lines = [int(line.data) for line in engine.logs(box.id)]
         assert lines == list(range(len(lines)))
-        assert len(lines) > SECONDS * 10
+        assert lines
         assert engine.container(box.id).state.exit_code == 137
     for name in chaos.failing:
         wait_for(lambda: not engine.container(name).state.status.is_active, "the end")  # noqa: B023
