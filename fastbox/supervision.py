@@ -159,10 +159,8 @@ def stop(runtime: str) -> bool:
     while is_running(runtime):
         pid = owner(runtime)
         # Each is told once: behind a socket of systemd's the next one would hear the second time.
-        if told is None or pid not in (0, told):
-            with contextlib.suppress(OSError):  # it may be about to listen
-                ask(runtime, request="stop")
-                told = pid
+        if (told is None or pid not in (0, told)) and _is_there(runtime, request="stop"):
+            told = pid
         if time.monotonic() > deadline:
             raise _silent(runtime)
         time.sleep(0.005)

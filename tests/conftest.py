@@ -360,15 +360,17 @@ def cli(request: pytest.FixtureRequest, root: str, runtime_dir: str, home: str) 
 @pytest.fixture
 def served(root: str, runtime_dir: str, home: str, base: str) -> Command:
     """``cli`` with a command server that runs what it is given."""
-    from fastbox.supervision import command_socket_path
+    from fastbox import supervision
 
     config = os.path.join(base, "served.toml")
     with open(config, "w") as file:
         file.write('daemon-json = ""\n')
     argv = [fastbox_program(), "--root", root, "--runtime-dir", runtime_dir]
     command = Command(argv, home, env={"FASTBOX_CONFIG": config})
-    command.ok("supervisor", "start")
-    wait_for(lambda: answers(command_socket_path(runtime_dir)), "the command server")
+    with pytest.MonkeyPatch.context() as patch:  # as `supervisor start` does, but for its start
+        patch.setenv("FASTBOX_CONFIG", config)
+        supervision.start(root, runtime_dir)
+    wait_for(lambda: answers(supervision.command_socket_path(runtime_dir)), "the command server")
     return command
 
 
