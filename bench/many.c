@@ -4,10 +4,10 @@
  *   many -j AT_ONCE -t MILLISECONDS COMMAND [ARG...]
  *
  * A "{}" in an argument becomes a number that no other copy has, a "{s}" one below AT_ONCE that no
- * other copy has that runs at the same time (one of them in an argument, once). No copy is started when the time
- * is over; those that run are waited for, and count. Prints their number and the nanoseconds from
- * the first start to the last end. The first copy that fails ends it: what that wrote to standard
- * error is there, and the status is 1.
+ * other copy has that runs at the same time (one of them in an argument, once). No copy is started
+ * when the time is over; those that run are waited for, and count. Prints their number and the
+ * nanoseconds from the first start to the last end. The first copy that fails ends it: what that
+ * wrote to standard error is there, and the status is 1.
  */
 #include <errno.h>
 #include <fcntl.h>

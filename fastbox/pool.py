@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .container import pool_prepare, pool_take
+from .container import pool_collect, pool_prepare, pool_take
 from .container.merge import process_args
 from .container.pool_prepare import Prepared, Recipe
-from .errors import CommandFailed, FastboxError, InvalidArgument
+from .errors import FastboxError, InvalidArgument
 from .pool_pressure import cost, is_short
 from .pool_types import Cancel, PoolStats
-from .runner import Result, Run, check_attributes, checked
+from .runner import Result, Run, check_attributes, checked, succeeded
 
 if TYPE_CHECKING:
     from .container.config import ContainerConfig
@@ -343,14 +343,7 @@ class Pool:
             stderr=found.stderr,
             timed_out=found.timed_out,
         )
-        if check and result.returncode:
-            raise CommandFailed(
-                f"{request.argv[0]} in {self._name} ended with exit status {result.returncode}",
-                returncode=result.returncode,
-                stdout=result.stdout,
-                stderr=result.stderr,
-            )
-        return result
+        return succeeded(result, self._name) if check else result
 
     def _run_ordinary(
         self,
@@ -485,7 +478,7 @@ class _Job:
         self._pool, self._timeout = pool, timeout
         self._cancel = cancel.event if cancel is not None else None
         self._lifecycle = pool._engine._lifecycle
-        self._collector = pool_take.Collector(data)
+        self._collector = pool_collect.Collector(data)
         self._request = request
         request.attached, request.stdin = True, self._collector.stdin
         request.out, request.err = self._collector.out, self._collector.err
@@ -493,7 +486,7 @@ class _Job:
     def begin(self, prepared: Prepared) -> None:
         pool_take.begin(self._lifecycle, prepared, self._request)
 
-    def collect(self, prepared: Prepared) -> pool_take.Collected:
+    def collect(self, prepared: Prepared) -> pool_collect.Collected:
         lifecycle, running = self._lifecycle, _Poking(self._pool)
         self._collector.handed_over()
         try:
@@ -515,7 +508,7 @@ class _Job:
         self._collector.close()
 
 
-class _Poking(pool_take.Running):
+class _Poking(pool_collect.Running):
     """Once a command runs, there is time to prepare the next."""
 
     def __init__(self, pool: Pool) -> None:

@@ -138,20 +138,14 @@ class Run:
             if feeder:
                 feeder.close()
             stdout, stderr = out.finish(), err.finish()
-        if self._check and status != 0:
-            raise CommandFailed(
-                f"{self._args[0]} in {self.config.image} ended with exit status {status}",
-                returncode=status,
-                stdout=stdout,
-                stderr=stderr,
-            )
-        return Result(
+        result = Result(
             args=self._args,
             returncode=status,
             stdout=stdout,
             stderr=stderr,
             timed_out=killer.fired,
         )
+        return succeeded(result, self.config.image) if self._check else result
 
 
 def default_engine() -> Engine:
@@ -161,6 +155,18 @@ def default_engine() -> Engine:
 
         _shared = Engine()
     return _shared
+
+
+def succeeded(result: Result, image: str) -> Result:
+    """The same. Raises CommandFailed: the exit status is not 0."""
+    if result.returncode != 0:
+        raise CommandFailed(
+            f"{result.args[0]} in {image} ended with exit status {result.returncode}",
+            returncode=result.returncode,
+            stdout=result.stdout,
+            stderr=result.stderr,
+        )
+    return result
 
 
 def check_attributes(config: Mapping[str, Any]) -> None:

@@ -85,9 +85,10 @@ def extract(
     has an entry for the root. Later entries replace earlier ones. Nothing is synced to disk. On an
     error, ``dest`` holds what had been made until then.
 
-    Long runs of zeros in a file become holes. Owners, modes, times (nanoseconds), hard links, devices, fifos, sparse files and the xattrs
-    ``user.*``, ``security.capability`` and POSIX ACLs are set; other xattrs are left out, but
-    ``trusted.*`` and ``user.overlay.*`` are refused, and so is the device 0:0.
+    Long runs of zeros in a file become holes. Owners, modes, times (nanoseconds), hard links,
+    devices, fifos, sparse files and the xattrs ``user.*``, ``security.capability`` and POSIX ACLs
+    are set; other xattrs are left out, but ``trusted.*`` and ``user.overlay.*`` are refused, and so
+    is the device 0:0.
 
     A memory of about 10 MiB is used, whatever the archive is; a zstd archive may take another 128
     for its window.

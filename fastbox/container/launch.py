@@ -296,20 +296,19 @@ def start(
                 monitor_argv=monitor_argv(
                     store, record, cgroup, run, cleanup, streams is not None, len(ports)
                 ),
-                monitor_fds=[
-                    wires.out,
-                    wires.err,
-                    directory,
-                    run_directory,
-                    -1,
-                    wires.monitor_end,
-                    _number(streams.stdout if streams else None),
-                    _number(streams.stderr if streams else None),
-                    wires.stdin_writer,
-                    wires.console[0],
-                    wires.names[0],
-                    netfilter,
-                ],
+                monitor_fds=monitor_fds(
+                    out=wires.out,
+                    err=wires.err,
+                    directory=directory,
+                    run_directory=run_directory,
+                    client=wires.monitor_end,
+                    client_out=_number(streams.stdout if streams else None),
+                    client_err=_number(streams.stderr if streams else None),
+                    stdin=wires.stdin_writer,
+                    console=wires.console[0],
+                    names=wires.names[0],
+                    netfilter=netfilter,
+                ),
                 cgroup_fd=cgroup_fd,
                 helper_fd=sealed_helper(),
                 console_fd=wires.console[1],
@@ -330,6 +329,29 @@ def start(
                 cwd=record.workdir,
             ) from error
         return Started(pid, monitor, wires.keep_client())
+
+
+def monitor_fds(
+    *,
+    out: int,
+    err: int,
+    directory: int,
+    run_directory: int,
+    client: int = -1,
+    client_out: int = -1,
+    client_err: int = -1,
+    stdin: int = -1,
+    console: int = -1,
+    names: int = -1,
+    netfilter: int = -1,
+    wait: int = -1,
+) -> list[int]:
+    """The monitor's descriptors in the order of ``enum fb_monitor_fd`` (_core/launch/start.h)."""
+    made_there = -1
+    return [
+        out, err, directory, run_directory, made_there, client, client_out, client_err, stdin,
+        console, names, netfilter, wait,
+    ]  # fmt: skip
 
 
 def _traced_start(plan: Plan) -> Callable[..., tuple[int, int]]:

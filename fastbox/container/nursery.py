@@ -65,9 +65,10 @@ class Nursery:
             yield
 
     def _place(self, container_id: str) -> str:
-        if not self._places:
-            self._places = self._found() or self._prepared()
-        return self._places[int(container_id[:4], 16) % len(self._places)]
+        places = self._places  # another thread may forget them meanwhile
+        if not places:
+            places = self._places = self._found() or self._prepared()
+        return places[int(container_id[:4], 16) % len(places)]
 
     def _found(self) -> list[str]:
         with contextlib.suppress(FileNotFoundError):

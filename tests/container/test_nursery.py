@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,17 @@ def test_a_store_that_was_removed_meanwhile(place: str) -> None:
             os.rmdir(where)
         os.rmdir(found.path)
     assert nursery.PLACES > 1
+
+
+def test_a_thread_that_forgets_the_places_disturbs_no_other(place: str) -> None:
+    made, several = f"{place}/containers/{ID}", Nursery(place)
+
+    class Slow(str):
+        """Another thread's turn comes while its letters are read."""
+
+        def __getitem__(self, index: Any) -> str:
+            several._places = []
+            return super().__getitem__(index)
+
+    with several.made(Slow(ID), made):
+        assert sorted(os.listdir(made)) == ["upper", "work"]

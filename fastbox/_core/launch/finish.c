@@ -229,8 +229,8 @@ static int confine(struct fb_context *context, const struct fb_user *user,
 }
 
 /* Nothing but the standard streams, the error pipe (3), the helper (4) and what a prepared container
- * waits on (5) stays open: an executable, its interpreter or a working directory could be named through any other descriptor, close-on-exec
- * or not (CVE-2016-9962, CVE-2024-21626). */
+ * waits on (5) stays open: an executable, its interpreter or a working directory could be named
+ * through any other descriptor, close-on-exec or not (CVE-2016-9962, CVE-2024-21626). */
 static int keep_few(struct fb_context *context, struct fb_error *error) {
   int *kept[3] = {&context->error_fd, &context->helper_fd, &context->wait_fd};
   for (int i = 0; i < 3; i++) {
@@ -291,7 +291,7 @@ int fb_die_with_parent(const struct fb_context *context, struct fb_error *error)
  * interpreter (CVE-2019-5736). So the command is executed by the helper's sealed copy. */
 void fb_finish(struct fb_context *context, struct fb_error *error) {
   if (fb_confine(context, error) < 0 || fb_die_with_parent(context, error) < 0) return;
-  /* That end-of-file says that all went well: of the helper's own exec, where it does more than that. */
+  /* Its end-of-file says that the command was executed; where the helper stays, that the helper was. */
   if (!(context->plan->flags & (FB_P_INIT | FB_P_WAIT))) fcntl(context->error_fd, F_SETFD, 0);
   if (context->plan->flags & FB_P_WAIT) fcntl(context->wait_fd, F_SETFD, 0);
   execve("/proc/self/fd/4", context->argv, context->envp);

@@ -181,7 +181,8 @@ static inline const char *fb_string(const struct fb_plan *plan, uint32_t offset)
 /* Replay the operations of the list; returns 0, or -1 with *error filled. Async-signal-safe. */
 int fb_run_ops(struct fb_context *context, struct fb_error *error);
 /* Take on all that confines the command: user, streams, working directory, capabilities, seccomp. Of
- * other descriptors only error_fd (now 3), helper_fd (4) and wait_fd (5) stay open. 0, or -1 with *error. */
+ * other descriptors only error_fd (now 3), helper_fd (4) and wait_fd (5) stay open. Returns 0, or
+ * -1 with *error. */
 int fb_confine(struct fb_context *context, struct fb_error *error);
 /* SIGKILL when the parent ends (unless detached): never a container that nobody watches. */
 int fb_die_with_parent(const struct fb_context *context, struct fb_error *error);

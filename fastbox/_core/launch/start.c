@@ -1,6 +1,7 @@
 /* engine thread -> A -> B -> C, each by a clone that shares memory and suspends its parent until the
  * child execs or exits (posix_spawn's way), so that the size of the Python process costs nothing.
- * C becomes init, B execs the monitor, A ends at once so that B is nobody's zombie later. */
+ * C becomes init: it execs the helper's sealed copy, which execs the command while B execs the monitor.
+ * A ends at once, so that B is nobody's zombie later. */
 #include "start.h"
 
 #include <linux/sched.h>

@@ -48,14 +48,14 @@ struct fb_start {
   int pidfd;         /* scratch */
 };
 
-/* Blocks, without touching the heap or the GIL, until init has exec'ed and the monitor has written down
- * that it runs, or either failed. Returns 0, or -1 with start->error. */
+/* Blocks, without touching the heap or the GIL, until init has exec'ed and the monitor has written
+ * down that it runs, or either failed. Returns 0, or -1 with start->error. */
 int fb_start(struct fb_start *start);
 
 #define FB_HELPER_FDS 16
 
-/* Run the static helper `helper_fd` with fds[i] (-1: none) as its descriptor i; at most FB_HELPER_FDS.
- * Returns the child's pid or -1 (errno). */
+/* Run the static helper `helper_fd` with fds[i] (-1: none) as its descriptor i; at most
+ * FB_HELPER_FDS. Returns the child's pid or -1 (errno). */
 pid_t fb_spawn_helper(int helper_fd, char **argv, char **envp, const int *fds, int nfds);
 
 /* clone3 with CLONE_VM | CLONE_VFORK semantics: fn(arg) runs in the child on this stack. */

@@ -1,6 +1,6 @@
-/* PID 1 of a box (fastbox/sandbox.py): nothing of the image runs until somebody asks for it. It has the
- * rights of the box's commands and no others, reaps orphans, and ends, and the box with it, when the
- * process that made the box is gone: that holds the other end of the pipe at descriptor 0.
+/* PID 1 of a box (fastbox/sandbox/): nothing of the image runs until somebody asks for it. It has
+ * the rights of the box's commands and no others, reaps orphans, and ends, and the box with it, when
+ * the process that made the box is gone: that holds the other end of the pipe at descriptor 0.
  *
  * fds: 0 that pipe, 3 errors: closed when this runs. argv: 0 "fastbox-idle". */
 #include <errno.h>

@@ -18,9 +18,9 @@ int net_main(int argc, char **argv, char **envp);     /* names and published por
 int receive_fd(int socket, int flags);
 void receive_fds(int socket, int flags, int *fds, int count); /* up to 2 */
 
-/* waiting.c: the monitor of a prepared container, until it is taken and its command runs. Flags of the
- * taken one replace *flags. Returns 0, or that it is to be thrown away, and init has ended: -1, or -2 if it
- * had been taken. */
+/* waiting.c: the monitor of a prepared container, until it is taken and its command runs. Flags of
+ * the taken one replace *flags. Returns 0, or that it is to be thrown away, and init has ended: -1,
+ * or -2 if it had been taken. */
 int await_take(const char **flags);
 /* Tell the one who took it how it went; errno of what failed, or 0. */
 void answer_take(int failed);

@@ -2,8 +2,8 @@
  * process has no right and no descriptor that the command does not get, but the socket on which it is
  * told which command. Nothing of the image has run. It reads one packet and replaces itself.
  *
- * It says "W" when it waits. A packet to it: struct order, then its strings, each with its NUL; where that is too much for a packet,
- * the same in a memfd. The socket's end-of-file tells the other side that exec happened; before it, a
+ * It says "W" when it waits. A packet to it: struct order, then its strings, each with its NUL;
+ * where that is too much for a packet, the same in a memfd. The socket's end-of-file tells the other side that exec happened; before it, a
  * struct fb_error that it did not.
  *
  * fds: 0 the container's /dev/null, 1-2 pipes to the monitor, 5 the socket.
