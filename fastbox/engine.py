@@ -281,15 +281,19 @@ class Engine(
         Raises:
             NotFound, LaunchError
         """
-        box = self.container(container)
-        self._lifecycle.start(box.id)
+        container_id = self._containers.resolve(container)
+        record = self._lifecycle.start(container_id)
         try:
-            return self.container(box.id)
+            return self.container(container_id)
         except NotFound:  # --rm, and it has ended already
-            from .container.record import ContainerState, Status
+            from .container.record import Container, ContainerState, Status
 
-            box.state = ContainerState(status=Status.EXITED, run=box.state.run + 1)
-            return box
+            return Container(
+                record=record,
+                state=ContainerState(status=Status.EXITED, run=1),
+                directory=self._containers.directory(container_id),
+                bundle=self._containers.bundle(record),
+            )
 
     def containers(
         self,

@@ -68,8 +68,8 @@ class Starting(Access):
         self.store.journal.container(action, record, **attributes)
 
     # starting -----------------------------------------------------------------------------------
-    def start(self, container_id: str) -> None:
-        """Start detached; a running container is left as it is.
+    def start(self, container_id: str) -> ContainerRecord:
+        """Start detached; a running container is left as it is. Its record.
 
         Raises:
             FastboxError
@@ -77,14 +77,16 @@ class Starting(Access):
         if container_id in self.prepared:
             from . import pool_take
 
-            pool_take.start(self, self.prepared.pop(container_id))
-            return
+            prepared = self.prepared.pop(container_id)
+            pool_take.start(self, prepared)
+            return prepared.record
         with self.store.locked(container_id) as directory:
             record = self.store.load_record(container_id)
             if self._check_startable(record).is_up:
-                return
+                return record
             self._start_by_hand(record, directory, None)
         self.tell_supervisor(record)
+        return record
 
     def _start_by_hand(
         self,
