@@ -107,7 +107,7 @@ class House:
 
     def _prepare_floors(self, layers: str, names: list[str], filter_file: str) -> None:
         def make(label: str, seccomp: str | None, bridge: str | None = None) -> Callable[[], Floor]:
-            work = os.path.join(self.directory, label.replace(", ", "-"))
+            work = os.path.join(self.directory, "floors", label.replace(", ", "-"))
             return lambda: Floor(work, layers, names, TRUE, seccomp, bridge)
 
         found = {

@@ -78,7 +78,7 @@ class Nursery:
     def _prepared(self) -> list[str]:
         """Make it; several processes may do so at once."""
         os.makedirs(self.path, 0o700, exist_ok=True)
-        places = [f"{self.path}/{number}" for number in range(_places_of(self.path))]
+        places = [f"{self.path}/{number}" for number in range(PLACES if spread(self.path) else 1)]
         for place in places:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place, 0o700)
@@ -96,16 +96,18 @@ class Nursery:
                             _remove(f"{place}/{name}")
 
 
-def _places_of(path: str) -> int:
+def spread(path: str) -> bool:
+    """Let ext4 put each directory that is made in ``path`` into a block group of its own; whether
+    it does."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         (flags,) = struct.unpack("=i", fcntl.ioctl(fd, _GETFLAGS, b"\0" * 8)[:4])
         fcntl.ioctl(fd, _SETFLAGS, struct.pack("=q", flags | _TOPDIR))
     except OSError:
-        return 1  # it knows no such thing
+        return False  # it knows no such thing
     finally:
         os.close(fd)
-    return PLACES
+    return True
 
 
 def _remove(path: str) -> None:
