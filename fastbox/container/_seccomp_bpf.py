@@ -407,3 +407,6 @@ _OPERATORS: dict[str, Emitter] = {
     "SCMP_CMP_GT": _ordered(JGT, False),
     "SCMP_CMP_MASKED_EQ": _masked_equal,
 }
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Filter)

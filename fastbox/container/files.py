@@ -130,3 +130,7 @@ def is_settled(found: os.stat_result) -> bool:
 def stamp(found: os.stat_result) -> tuple[int, ...]:
     """What tells a file, or a directory's names, from what they were before."""
     return found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_dev
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(_Versioned)

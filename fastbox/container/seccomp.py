@@ -337,3 +337,7 @@ def _remember(directory: str, path: str, program: bytes) -> None:
             atomic.write(path, hashlib.sha256(program).digest() + program, sync=False)
     except (OSError, StoreError):
         return
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Profile)

@@ -323,3 +323,7 @@ def _connect(runtime_directory: str) -> _socket.socket:
         connection.close()
         raise
     return connection
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(_ExitRecord)

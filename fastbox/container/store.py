@@ -613,3 +613,7 @@ def _remove_cgroup(path: str) -> None:
         if data is not None:
             record = _record_decoder.decode(data)
             cgroups.open_existing(cgroups.detect(), record.cgroup_path).remove()
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(_Failure)

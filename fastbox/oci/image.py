@@ -351,3 +351,9 @@ def blobs_of(data: bytes) -> list[Descriptor]:
 def encode(document: Manifest | Index | ImageConfig) -> bytes:
     """The JSON of a document, the same bytes for the same content."""
     return msgspec.json.encode(document)
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Manifest)
+msgspec.json.Decoder(Index)
+msgspec.json.Decoder(ImageConfig)

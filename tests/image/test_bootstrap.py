@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from fastbox.image import apt
 from fastbox.image.bootstrap import bootstrap
 from fastbox.image.store import ImageStore
 from tests.image.build import leftovers, open_store, tar
+from tests.support.wait import wait_for
 
 
 def test_a_real_image_from_the_hosts_mirrors(store: ImageStore) -> None:
@@ -97,7 +99,16 @@ def test_an_interrupt_ends_it(root: str, store: ImageStore, base: str, fake: str
         "while :; do sleep 0.05; done",
     )
 
+    def holds_lock() -> bool:
+        """Python may be interrupted between two calls; then the lock's descriptor is lost."""
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{fd}").endswith("/images/lock"):
+                    return True
+        return False
+
     def interrupt(line: str) -> None:
+        wait_for(lambda: not holds_lock(), "the store's lock to be free")
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

@@ -402,3 +402,7 @@ def available(kind: str, layout: CgroupLayout | None) -> str:
         if text:
             return text
     return "0"  # a kernel without NUMA has node 0 only
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(_OciResources)
