@@ -463,3 +463,7 @@ def _reach_layer(store: ImageStore, name: str, reach: Reach) -> None:
         # Of layers with the same content, that name is one's only.
         link = layer_name(info.sealed.diff_id)
         reach.layers.update((link, store.layers.target(link)))
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Reach)

@@ -157,3 +157,7 @@ class Networking(msgspec.Struct, kw_only=True, omit_defaults=True):
     def endpoint(self, network_id: str) -> Endpoint | None:
         """Its place on a network."""
         return next((e for e in self.endpoints if e.network_id == network_id), None)
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Network)

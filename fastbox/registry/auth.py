@@ -321,3 +321,7 @@ def _checked(token: str) -> str:
     if len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise RegistryError("the token service gave an invalid token")
     return token
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(Token)

@@ -132,3 +132,7 @@ def login_hint(domain: str) -> str:
     """What to type before the next try."""
     server = "" if hosts.is_docker_hub(domain) else f" {domain}"
     return f"log in with: fastbox login{server}"
+
+
+# msgspec analyses a type when it is first used, which two threads must not do at the same time.
+msgspec.json.Decoder(_Errors)
