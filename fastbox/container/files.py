@@ -21,10 +21,14 @@ class _Versioned(msgspec.Struct):
     version: int = 1
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_version_decoder: msgspec.json.Decoder[_Versioned] = msgspec.json.Decoder(_Versioned)
+
+
 def version_of(data: bytes) -> int:
     """Of a file that cannot be read otherwise."""
     try:
-        return msgspec.json.decode(data, type=_Versioned).version
+        return _version_decoder.decode(data).version
     except msgspec.DecodeError:
         return 0
 
@@ -130,7 +134,3 @@ def is_settled(found: os.stat_result) -> bool:
 def stamp(found: os.stat_result) -> tuple[int, ...]:
     """What tells a file, or a directory's names, from what they were before."""
     return found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_dev
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(_Versioned)

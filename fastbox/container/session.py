@@ -37,6 +37,10 @@ class _ExitRecord(msgspec.Struct):
     client_error: int = 0
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_exit_decoder: msgspec.json.Decoder[_ExitRecord] = msgspec.json.Decoder(_ExitRecord)
+
+
 class Session:
     """One client's side of the connection.
 
@@ -268,7 +272,7 @@ def exit_status(data: bytes) -> int:
     Raises:
         FastboxError: the client's own output could not be written.
     """
-    record = msgspec.json.decode(data, type=_ExitRecord)
+    record = _exit_decoder.decode(data)
     if record.client_error:
         error = FastboxError(
             "writing the container's output to stdout or stderr failed: "
@@ -323,7 +327,3 @@ def _connect(runtime_directory: str) -> _socket.socket:
         connection.close()
         raise
     return connection
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(_ExitRecord)

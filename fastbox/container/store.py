@@ -83,6 +83,10 @@ class _Failure(msgspec.Struct, omit_defaults=True):
     error: str
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_failure_decoder: msgspec.json.Decoder[_Failure] = msgspec.json.Decoder(_Failure)
+
+
 _record_decoder: msgspec.json.Decoder[ContainerRecord] = msgspec.json.Decoder(ContainerRecord)
 _state_decoder: msgspec.json.Decoder[_StateFile] = msgspec.json.Decoder(_StateFile)
 _exit_decoder: msgspec.json.Decoder[_ExitFile] = msgspec.json.Decoder(_ExitFile)
@@ -461,7 +465,7 @@ class ContainerStore:
         if data is None:
             return ContainerState()
         try:
-            failure = msgspec.json.decode(data, type=_Failure)
+            failure = _failure_decoder.decode(data)
         except msgspec.DecodeError:
             return ContainerState()
         return ContainerState(exit_code=failure.exit_code, error=failure.error)
@@ -613,7 +617,3 @@ def _remove_cgroup(path: str) -> None:
         if data is not None:
             record = _record_decoder.decode(data)
             cgroups.open_existing(cgroups.detect(), record.cgroup_path).remove()
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(_Failure)

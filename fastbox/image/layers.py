@@ -66,6 +66,10 @@ class LayerInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
     sealed: Sealed | None = None
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_info_decoder: msgspec.json.Decoder[LayerInfo] = msgspec.json.Decoder(LayerInfo)
+
+
 @contextlib.contextmanager
 def storing(action: str, path: str) -> Iterator[None]:
     """Turn an OSError into a StoreError that says what was done to what."""
@@ -354,7 +358,7 @@ class LayerStore:
         except OSError as error:
             raise store_error("read", path, error) from error
         try:
-            return msgspec.json.decode(data, type=LayerInfo)
+            return _info_decoder.decode(data)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreError(
                 f"{path} is damaged: {error}",
@@ -388,7 +392,3 @@ def sync_filesystem(path: str) -> None:
             raise OSError(number, os.strerror(number), path)
     finally:
         os.close(fd)
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(LayerInfo)

@@ -47,6 +47,10 @@ class Reach(msgspec.Struct, kw_only=True):
     layers: set[str] = set()
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_reach_decoder: msgspec.json.Decoder[Reach] = msgspec.json.Decoder(Reach)
+
+
 def remove(
     store: ImageStore,
     name_or_id: str,
@@ -397,7 +401,7 @@ def _noted(store: ImageStore) -> Reach:
     """The candidates that were left; none where the note is damaged (they are garbage in a day)."""
     try:
         with open(_note_path(store), "rb") as file:
-            return msgspec.json.decode(file.read(), type=Reach)
+            return _reach_decoder.decode(file.read())
     except (OSError, msgspec.MsgspecError, ValueError):
         return Reach()
 
@@ -463,7 +467,3 @@ def _reach_layer(store: ImageStore, name: str, reach: Reach) -> None:
         # Of layers with the same content, that name is one's only.
         link = layer_name(info.sealed.diff_id)
         reach.layers.update((link, store.layers.target(link)))
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(Reach)

@@ -36,6 +36,10 @@ class Token(msgspec.Struct):
     expires_in: int | None = None
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_token_decoder: msgspec.json.Decoder[Token] = msgspec.json.Decoder(Token)
+
+
 class _Held(msgspec.Struct):
     header: str
     expires: float  # of the monotonic clock
@@ -237,7 +241,7 @@ class Authorizer:
             raise reply.final(reply.read(response), target, what)
         data = response.read_all(MAX_TOKEN_BODY, "a token")
         try:
-            token = msgspec.json.decode(data, type=Token)
+            token = _token_decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise RegistryError(f"{what} failed: the answer is not a token") from None
         if not (token.token or token.access_token):
@@ -321,7 +325,3 @@ def _checked(token: str) -> str:
     if len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise RegistryError("the token service gave an invalid token")
     return token
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(Token)

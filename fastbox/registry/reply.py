@@ -28,6 +28,10 @@ class _Errors(msgspec.Struct):
     message: str = ""
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_errors_decoder: msgspec.json.Decoder[_Errors] = msgspec.json.Decoder(_Errors)
+
+
 class Failure(msgspec.Struct, frozen=True):
     """What an error answer says; ``text`` is Docker's ``code: message``, safe to print.
 
@@ -52,7 +56,7 @@ def read(response: Response) -> Failure:
         data = response.read_all(MAX_ERROR_BODY, "an error message")
     status = response.status
     try:
-        document = msgspec.json.decode(data, type=_Errors)
+        document = _errors_decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return Failure(status, "", f"HTTP status {status}")
     if document.errors:
@@ -132,7 +136,3 @@ def login_hint(domain: str) -> str:
     """What to type before the next try."""
     server = "" if hosts.is_docker_hub(domain) else f" {domain}"
     return f"log in with: fastbox login{server}"
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(_Errors)

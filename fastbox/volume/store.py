@@ -43,6 +43,10 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     anonymous: bool = False
 
 
+# Made with the module: two threads must not be the first to use a type at the same time.
+_record_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
 class VolumeStore:
     """The volumes below a data root. Threads and processes may share one."""
 
@@ -131,7 +135,7 @@ class VolumeStore:
         path = os.path.join(self._path(name), "volume.json")
         try:
             with open(path, "rb", opener=atomic.no_wait) as file:
-                record = msgspec.json.decode(file.read(_MAX_RECORD), type=Record)
+                record = _record_decoder.decode(file.read(_MAX_RECORD))
         except OSError as error:
             raise StoreError(f"cannot read {path}: {(error.strerror or '').lower()}") from error
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -416,7 +420,3 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error:
         return re.compile(re.escape(text))
-
-
-# msgspec analyses a type when it is first used, which two threads must not do at the same time.
-msgspec.json.Decoder(Record)
